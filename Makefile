@@ -1,0 +1,52 @@
+# Learning to Learn with Language Models: `make book` builds the site, `make test` checks everything.
+SHELL := /bin/sh
+VENV ?= .venv
+PY := $(VENV)/bin/python
+SCALE ?= book
+PORT ?= 8000
+QUARTO ?= auto
+export QUARTO
+
+.DEFAULT_GOAL := help
+.PHONY: help book serve test run execute export bench lab clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@echo "Variables: CHAPTER=part/nn_name SCALE=smoke|book|full PORT=$(PORT) PYTHON=python3.12 QUARTO=auto|1|0 METALEARN_DATA=folder"
+
+# The environment is made once, and brought up to date when one of these files changes.
+$(VENV)/.installed: settings.ini setup.py pyproject.toml tools/constraints.txt tools/environment.sh
+	@tools/environment.sh $(VENV) dev offline track
+	@touch $@
+
+book: $(VENV)/.installed ## install, export the package, run the quick start, render the site
+	@$(PY) tools/book.py
+
+serve: ## show the built site on http://127.0.0.1:8000 (PORT=...)
+	@test -x $(PY) || { echo "Nothing is built yet: run make book first"; exit 1; }
+	@$(PY) tools/book.py --serve $(PORT)
+
+test: $(VENV)/.installed ## run every check, and end with a table
+	@$(PY) tools/test_all.py
+
+run: $(VENV)/.installed ## run one chapter: make run CHAPTER=optimization/01_maml SCALE=book
+	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=optimization/01_maml SCALE=smoke|book|full"; $(PY) tools/execute.py list; exit 2; }
+	@$(PY) tools/execute.py run $(CHAPTER) --scale $(SCALE)
+
+execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fresh; can be interrupted and goes on later
+	@$(PY) tools/execute.py all
+
+export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and generated cells into the notebooks
+	@$(PY) tools/export.py
+
+bench: $(VENV)/.installed ## run the benchmarks
+	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "There are no benchmarks yet"; exit 1; }
+	@for f in benchmarks/*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
+
+lab: $(VENV)/.installed ## open the chapters in JupyterLab
+	@$(PY) -c "import jupyterlab, ipywidgets" 2>/dev/null || tools/environment.sh $(VENV) notebook
+	@$(PY) -m jupyterlab nbs
+
+clean: ## remove what can be made again (not .venv, not results)
+	rm -rf _build _book build dist *.egg-info .quarto .pytest_cache .ruff_cache .hypothesis nbs/appendices/api.md
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""Export, quick start, site: what `make book` does once the environment is there.
+
+python tools/book.py               build
+python tools/book.py --serve 8000  show what was built on http://127.0.0.1:8000
+"""
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from stages import ROOT, Stage, run_all
+
+PY = sys.executable
+QUICK_START = "foundations/01_learning_to_learn"
+OFFLINE, QUARTO = ROOT / "_build" / "site", ROOT / "_book"
+RELEASES = "https://github.com/quarto-dev/quarto-cli/releases"
+
+
+def _reachable(address: str, seconds: float = 3) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def find_quarto(wish: str) -> str | None:
+    """The `quarto` program, or None.
+
+    wish: "auto" takes an installed one, or gets it where its release page answers at once; "1" tries to get it in any case; "0" does without.
+    """
+    if wish == "0":
+        return None
+    beside = Path(PY).parent / "quarto"
+    if found := shutil.which("quarto") or (str(beside) if beside.exists() else None):
+        return found
+    tried = Path(sys.prefix) / ".quarto-not-available"  # ask once for each environment
+    if wish != "1" and (tried.exists() or not _reachable(RELEASES)):
+        return None
+    try:
+        got = subprocess.run([PY, "-m", "pip", "install", "--quiet", "quarto-cli"], capture_output=True, timeout=300).returncode == 0
+    except subprocess.TimeoutExpired:
+        got = False
+    if not (got and beside.exists()):
+        tried.touch()
+        return None
+    return str(beside)
+
+
+def build(wish: str) -> int:
+    quarto = find_quarto(wish)
+    data = os.environ.get("METALEARN_DATA")
+    stages = [
+        Stage("export the package", [PY, "tools/export.py", "--package"], quiet=True),
+        Stage(f"quick start on {'the data in ' + data if data else 'the tiny data'}", [PY, "tools/execute.py", "run", QUICK_START, "--scale", "smoke"]),
+        Stage("site with Quarto", [quarto, "render"]) if quarto else Stage("site, offline edition", [PY, "tools/offline_site.py", "build"], quiet=True),
+    ]
+    status = run_all(stages)
+    if status == 0:
+        if not quarto:
+            print("Quarto is not installed and could not be fetched, so this is the offline edition." if wish != "0" else "This is the offline edition.")
+        print(f"The book is in {(QUARTO if quarto else OFFLINE) / 'index.html'}\nRead it with: make serve")
+    return status
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        pass
+
+
+def serve(port: int) -> int:
+    built = [folder for folder in (QUARTO, OFFLINE) if (folder / "index.html").exists()]
+    if not built:
+        print("There is no site yet: run make book first")
+        return 1
+    newest = max(built, key=lambda folder: (folder / "index.html").stat().st_mtime)
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Quiet, directory=str(newest)))
+    except OSError as e:
+        print(f"Port {port} can't be used ({e.strerror}); choose another: make serve PORT={port + 1}")
+        return 1
+    print(f"{newest.relative_to(ROOT)} is at http://127.0.0.1:{server.server_port}/ until you press Ctrl-C", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve(int(sys.argv[2])) if sys.argv[1:2] == ["--serve"] else build(os.environ.get("QUARTO") or "auto"))

@@ -1,0 +1,49 @@
+"""Checks the notebooks as files: that `nbdev_clean` would change nothing, that cell ids are there and differ, and that none holds an error.
+
+python tools/check_notebooks.py            exit status 1 and a list
+python tools/check_notebooks.py --write    clean them
+"""
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from notebooks import ROOT, chapter_files, clean, read, text, write_atomically
+
+LARGEST = 3_000_000  # characters of one notebook; larger ones are slow on GitHub and on phones
+
+
+def problems(path: Path) -> list[str]:
+    "What is wrong with one notebook."
+    nb, found = read(path), []
+    ids = Counter(cell.get("id") for cell in nb["cells"])
+    if None in ids or any(n > 1 for n in ids.values()):
+        found.append(f"cells without an id, or with one that is used twice: {[i for i, n in ids.items() if i is None or n > 1][:5]}")
+    elif path.read_text(encoding="utf-8") != text(clean(nb)):
+        found.append("it is not clean; run: python tools/check_notebooks.py --write")
+    if (size := path.stat().st_size) > LARGEST:
+        found.append(f"it has {size:,} bytes, at most {LARGEST:,} are allowed; draw fewer points, or show fewer figures")
+    for number, cell in enumerate(nb["cells"]):
+        if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
+            found.append(f"cell {number} holds an error")
+    return found
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    files = chapter_files(root)
+    if arguments == ["--write"]:
+        for path in files:
+            content = text(clean(read(path)))
+            if content != path.read_text(encoding="utf-8"):
+                write_atomically(path, content)
+                print(f"{path.relative_to(root)}: cleaned")
+        return 0
+    found = [f"{path.relative_to(root)}: {p}" for path in files for p in problems(path)]
+    print("\n".join(found) or f"{len(files)} notebooks are clean")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

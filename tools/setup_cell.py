@@ -1,0 +1,99 @@
+"""The cells that every chapter has in common: the row of badges and the Colab setup cell. They are generated from settings.ini.
+
+python tools/setup_cell.py --write    put them into the notebooks
+python tools/setup_cell.py --check    exit status 1 and a list if a notebook has an old one, or none
+
+A new chapter marks the places: a Markdown cell with the one word BADGES, and a code cell with the one line `# SETUP`
+(or `# SETUP peft`, where the chapter needs extras of the package).
+"""
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from notebooks import PACKAGE, ROOT, chapter_files, module_of, read, settings, source, text, write_atomically
+
+BADGE = "[Open in Colab]("
+MARK = "# Setup, the same in every chapter:"
+
+
+def badges(path: str, module: str | None, cfg: dict[str, str]) -> str:
+    "Links to Colab, to the notebook and to the module, at the chapter's own tag."
+    at = f"{cfg['url'].removeprefix('https://github.com/')}/blob/v{cfg['version']}"
+    row = [f"{BADGE}https://colab.research.google.com/github/{at}/{path})", f"[Notebook](https://github.com/{at}/{path})"]
+    if module:
+        row.append(f"[Module `{PACKAGE}.{module}`](https://github.com/{at}/{PACKAGE}/{module.replace('.', '/')}.py)")
+    return " · ".join(row)
+
+
+def setup(cfg: dict[str, str], extras: list[str]) -> str:
+    "The setup cell: it installs the package on Colab, and does nothing where the package is there."
+    name = PACKAGE + (f"[{','.join(extras)}]" if extras else "")
+    return f'''#| hide
+{MARK} on Colab it installs the book's package and keeps the torch, numpy, transformers and datasets that are there.
+import importlib.metadata, importlib.util, os, subprocess, sys
+if importlib.util.find_spec("{PACKAGE}") is None:
+    package = "{name} @ git+{cfg['url']}@v{cfg['version']}"
+    if "google.colab" not in sys.modules and "COLAB_RELEASE_TAG" not in os.environ:
+        raise ModuleNotFoundError(f"This chapter needs the package of the book. Install it with: pip install '{{package}}'")
+    with open("keep.txt", "w") as keep:
+        keep.writelines(f"{{p}}=={{importlib.metadata.version(p)}}\\n" for p in ("torch", "numpy", "transformers", "datasets") if importlib.util.find_spec(p))
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "keep.txt", package], check=True)'''
+
+
+def is_setup(code: str) -> bool:
+    "Is this the setup cell, or the mark that stands for it?"
+    return MARK in code or bool(re.fullmatch(r"# SETUP( \w+)*", code.strip()))
+
+
+def _extras(code: str) -> list[str]:
+    if m := re.fullmatch(r"# SETUP((?: \w+)*)", code.strip()):
+        return m[1].split()
+    m = re.search(rf'"{PACKAGE}\[([\w,]+)\] @', code)
+    return m[1].split(",") if m else []
+
+
+def is_badges(cell: dict) -> bool:
+    return cell["cell_type"] == "markdown" and (source(cell).strip() == "BADGES" or BADGE in source(cell)[:200])
+
+
+def generate(nb: dict, path: str, cfg: dict[str, str]) -> list[str]:
+    "Put the cells into a notebook (in place); what it lacks is returned."
+    missing = []
+    module, found_badges, found_setup = module_of(nb), False, False
+    for cell in nb["cells"]:
+        if is_badges(cell):
+            cell["source"], found_badges = badges(path, module, cfg).splitlines(True), True
+        elif cell["cell_type"] == "code" and is_setup(source(cell)):
+            cell["source"], found_setup = setup(cfg, _extras(source(cell))).splitlines(True), True
+    if not found_badges:
+        missing.append("no row of badges: put a Markdown cell with the one word BADGES below the title")
+    if module and not found_setup:
+        missing.append("no setup cell: put a code cell with the one line `# SETUP` before the imports")
+    return missing
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    if arguments not in (["--write"], ["--check"]):
+        print(__doc__)
+        return 2
+    cfg, problems = settings(root), []
+    for path in chapter_files(root):
+        name, nb = path.relative_to(root).as_posix(), read(path)
+        if module_of(nb) is None and not any(map(is_badges, nb["cells"])):
+            continue  # an appendix: nothing to run
+        before = text(nb)
+        problems += [f"{name}: {m}" for m in generate(nb, name, cfg)]
+        if text(nb) != before and arguments == ["--write"]:
+            write_atomically(path, text(nb))
+            print(f"{name}: badges and setup cell written")
+        elif text(nb) != before:
+            problems.append(f"{name}: badges or setup cell are not as settings.ini says; run: make export")
+    print("\n".join(problems) or "badges and setup cells: all as settings.ini says")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+"""Runs the stages of `make book` and `make test`: named commands, their times, and a table at the end."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Stage:
+    "A command that must end with 0."
+    name: str
+    command: list[str]
+    quiet: bool = False  # show the output only if it fails
+
+
+@dataclass(frozen=True)
+class Outcome:
+    name: str
+    seconds: float
+    passed: bool
+
+
+def environment() -> dict[str, str]:
+    "The environment of a stage: this Python's programs first, the checkout importable, tools found by each other."
+    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
+    python = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PATH": path, "PYTHONPATH": python, "PYTHONUNBUFFERED": "1", "QUARTO_PYTHON": sys.executable}
+
+
+def run(stage: Stage) -> Outcome:
+    print(f"\n== {stage.name}", flush=True)
+    start = time.perf_counter()
+    done = subprocess.run(stage.command, cwd=ROOT, env=environment(), text=True, errors="replace",
+                          stdout=subprocess.PIPE if stage.quiet else None, stderr=subprocess.STDOUT if stage.quiet else None)
+    seconds = time.perf_counter() - start
+    if stage.quiet:
+        lines = (done.stdout or "").rstrip().splitlines()
+        print("\n".join(lines if done.returncode else lines[-1:]), flush=True)
+    return Outcome(stage.name, seconds, done.returncode == 0)
+
+
+def table(outcomes: list[Outcome]) -> str:
+    width = max(len(o.name) for o in outcomes)
+    lines = [f"{o.name:<{width}}  {o.seconds:7.1f} s  {'ok' if o.passed else 'FAILED'}" for o in outcomes]
+    failed = [o.name for o in outcomes if not o.passed]
+    total = sum(o.seconds for o in outcomes)
+    end = f"FAILED: {', '.join(failed)}" if failed else "all stages passed"
+    return "\n".join([*lines, f"{'total':<{width}}  {total:7.1f} s  {end}"])
+
+
+def run_all(stages: list[Stage]) -> int:
+    "Run every stage, also after one failed; print the table; the exit status."
+    outcomes = [run(s) for s in stages]
+    print("\n" + table(outcomes), flush=True)
+    return 0 if all(o.passed for o in outcomes) else 1
