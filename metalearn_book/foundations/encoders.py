@@ -28,14 +28,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .bilevel import cross_entropy_per_task
+from .learning_to_learn import class_means
 from .tasks import Examples, TaskBatch
 
 # %% auto #0
 __all__ = ['MINILM_HUB', 'MINILM_SHA256', 'MINILM_FILES', 'check_texts', 'pad_batch', 'pool', 'EncodeStats', 'length_batches',
            'BatchEncoder', 'TokenEncoder', 'TextEncoder', 'file_sha256', 'fingerprint', 'word_tokenizer',
-           'tiny_encoder', 'load_encoder', 'cached_features', 'class_means', 'LinearPredictor', 'NearestPrototype',
-           'zero_head', 'fit_linear_heads', 'fit_linear_head', 'LinearProbe', 'bag_of_words', 'TextClassifier',
-           'from_scratch', 'trainable', 'warmup_linear', 'shuffled_batches', 'fine_tune']
+           'tiny_encoder', 'load_encoder', 'cached_features', 'LinearPredictor', 'NearestPrototype', 'zero_head',
+           'fit_linear_heads', 'fit_linear_head', 'LinearProbe', 'bag_of_words', 'TextClassifier', 'from_scratch',
+           'trainable', 'warmup_linear', 'shuffled_batches', 'fine_tune']
 
 # %% ../../nbs/foundations/05_encoders.ipynb #4d8e9c13
 def check_texts(
@@ -425,18 +426,6 @@ def cached_features(
         _write_features(path, features)
     return features
 
-# %% ../../nbs/foundations/05_encoders.ipynb #c635a889
-def class_means(
-    support: Examples,  # features (B, S, dim) with labels 0..n_way-1
-) -> Tensor:  # (B, n_way, dim)
-    "The mean feature of each class of each task, over the valid examples."
-    one_hot = F.one_hot(support.y).to(support.x.dtype)  # (B, S, n_way)
-    if support.mask is not None:
-        one_hot = one_hot * support.mask.unsqueeze(-1)
-    if not (count := one_hot.sum(1)).all():
-        raise ValueError(f"a class of 0..{one_hot.shape[-1] - 1} has no valid support example in some task; prototypes need at least one of each")
-    return torch.einsum("bsn,bsd->bnd", one_hot, support.x) / count.unsqueeze(-1)
-
 # %% ../../nbs/foundations/05_encoders.ipynb #b332b449
 class LinearPredictor:
     "Logits `x · weightᵀ + bias` for B tasks; `prepare` is applied to x first, `offset(x)` is added to all logits of an example alike."
@@ -470,7 +459,7 @@ class NearestPrototype(nn.Module):
 
     def adapt(self, support: Examples) -> LinearPredictor:
         "A predictor for the classes of the support set."
-        c, t = self.prepare(class_means(Examples(self.prepare(support.x), support.y, support.mask))), self.temperature
+        c, t = self.prepare(class_means(self.prepare(support.x), support.y, support.mask)), self.temperature
         return LinearPredictor(2 * c / t, -(c * c).sum(-1) / t, self.prepare, lambda x: -(x * x).sum(-1) / t)
 
     def forward(self, tasks: TaskBatch) -> Tensor:

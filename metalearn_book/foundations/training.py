@@ -326,16 +326,48 @@ def _prepare(learner, optimizer, schedule, outer_lr, seed, accelerator):
     return called, run
 
 
-def _validate(run: Run, val_tasks, n_episodes: int, metric, higher_is_better: bool, writer) -> float:
-    "Evaluate on the validation episodes and note the result."
+def _validate(run: Run, val_tasks, n_episodes: int, metric, higher_is_better: bool, patience: int | None, writer) -> float:
+    "Evaluate on the validation episodes and note the result; training is over when `patience` rounds brought nothing better."
     value = evaluate(run.learner, val_tasks, n_episodes, seed=54321, metric=metric).mean
     run.history.val_step.append(run.step)
     run.history.val.append(value)
     if run.best.update(value, run.learner, higher_is_better):
         run.history.best_step = run.step
+    if patience is not None and run.best.rounds >= patience:
+        run.history.stopped = f"no better validation result in {patience} rounds"
     if writer is not None:
         writer.add_scalar("validation", value, run.step)
     return value
+
+
+# %% ../../nbs/foundations/04_training.ipynb #6461a1cb
+def _advance(run: Run, called: nn.Module, batch: TaskBatch, clip_norm, accelerator, checkpoint) -> float:
+    "One outer step with its schedule; an error says at which step it came, and where the last checkpoint is."
+    try:
+        loss = meta_step(called, batch, run.optimizer, clip_norm, accelerator)
+    except RuntimeError as error:
+        where = f"; the last checkpoint is {checkpoint}" if checkpoint is not None and Path(checkpoint).exists() else ""
+        raise RuntimeError(f"outer step {run.step}: {error}{where}. A smaller inner_lr or outer_lr is the usual remedy for values that are not finite") from error
+    if run.schedule is not None:
+        run.schedule.step()
+    run.step += 1
+    run.history.loss.append(loss)
+    return loss
+
+
+def _interrupted(step: int, steps: int, checkpoint) -> KeyboardInterrupt:
+    kept = f"the next call with the same settings goes on from {checkpoint}" if checkpoint is not None else "no checkpoint was asked for, so a new call starts afresh"
+    return KeyboardInterrupt(f"interrupted after step {step} of {steps}; {kept}")
+
+
+def _finish(run: Run, writer) -> History:
+    "The best weights into the learner, and why training ended."
+    if writer is not None:
+        writer.close()
+    if run.best.weights is not None:
+        run.learner.load_state_dict(run.best.weights)
+    run.history.stopped = run.history.stopped or "all steps done"
+    return run.history
 
 
 def _check_settings(steps, tasks_per_step, checkpoint_every, val_every, patience, val_tasks, world):
@@ -369,39 +401,19 @@ def meta_train(learner: nn.Module, tasks, *, steps: int, tasks_per_step: int = 1
         resume(run, checkpoint, description)
     device, first = _device(run.learner), rank == 0
     writer = _writer(log_dir) if log_dir is not None and first else None
-
-    def save():
-        if checkpoint is not None and first:
-            save_checkpoint(checkpoint, {"run": run.state_dict(), "description": description})
     run.learner.train()
     with _finish_step_first() as asked, tqdm(total=steps, initial=min(run.step, steps), desc="meta-training", disable=not (progress and first)) as bar:
         while run.step < steps and not run.history.stopped:
             batch = tasks.sample(tasks_per_step, run.generator)[rank::world].to(device)
-            try:
-                loss = meta_step(called, batch, run.optimizer, clip_norm, accelerator)
-            except RuntimeError as error:
-                where = f"; the last checkpoint is {checkpoint}" if checkpoint is not None and Path(checkpoint).exists() else ""
-                raise RuntimeError(f"outer step {run.step}: {error}{where}. A smaller inner_lr or outer_lr is the usual remedy for values that are not finite") from error
-            if run.schedule is not None:
-                run.schedule.step()
-            run.step += 1
-            run.history.loss.append(loss)
+            loss = _advance(run, called, batch, clip_norm, accelerator, checkpoint)
             if writer is not None:
                 writer.add_scalar("outer loss", loss, run.step)
             if val_tasks is not None and (run.step % val_every == 0 or run.step == steps):
-                value = _validate(run, val_tasks, val_episodes, metric, higher_is_better, writer)
-                if patience is not None and run.best.rounds >= patience:
-                    run.history.stopped = f"no better validation result in {patience} rounds"
+                value = _validate(run, val_tasks, val_episodes, metric, higher_is_better, patience, writer)
                 bar.set_postfix(loss=f"{loss:.3g}", validation=f"{value:.4g}", best=f"{run.best.value or math.nan:.4g}", refresh=False)
-            if run.step % checkpoint_every == 0 or run.step == steps or run.history.stopped or asked:
-                save()
+            if checkpoint is not None and first and (run.step % checkpoint_every == 0 or run.step == steps or run.history.stopped or asked):
+                save_checkpoint(checkpoint, {"run": run.state_dict(), "description": description})
             bar.update()
             if asked:
-                kept = f"the next call with the same settings goes on from {checkpoint}" if checkpoint is not None else "no checkpoint was asked for, so a new call starts afresh"
-                raise KeyboardInterrupt(f"interrupted after step {run.step} of {steps}; {kept}")
-    if writer is not None:
-        writer.close()
-    if run.best.weights is not None:
-        run.learner.load_state_dict(run.best.weights)
-    run.history.stopped = run.history.stopped or "all steps done"
-    return run.history
+                raise _interrupted(run.step, steps, checkpoint)
+    return _finish(run, writer)
