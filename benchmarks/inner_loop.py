@@ -99,7 +99,7 @@ def main() -> None:
     tasks = SinusoidTasks().sample(args.tasks, torch.Generator().manual_seed(0))
     print(f"{'steps':>5}  {'way':<22}{'ms':>9}{'tasks/s':>10}{'× loop':>9}{'floors':>9}")
     for k in (1, 5, 10):
-        ways = {"python loop": python_loop(tasks, k), "engine": engine(tasks, k), "engine, checkpointed": engine(tasks, k, checkpoint=True),
+        ways = {"python loop": python_loop(tasks, k), "engine": engine(tasks, k), "engine, checkpointed": engine(tasks, k, memory="checkpoint"),
                 "engine, first order": engine(tasks, k, first_order=True), "floor": floor(tasks, 2 * k + 1), "floor, first order": floor(tasks, k + 1)}
         check_same_gradient(ways)
         ms = median_ms(ways, args.repeats)

@@ -8,9 +8,9 @@ from torch import nn
 from torch.func import functional_call
 
 from metalearn_book.foundations.bilevel import (SGD, Adam, BatchStatNorm, InnerLoop, LinearTasks, PeakMemory, QuadraticAnswer, adapt_in_a_loop, additive_mask,
-                                                binary_cross_entropy_per_task, cross_entropy_per_task, elementary_attention, finite_differences,
+                                                binary_cross_entropy_per_task, cross_entropy_per_task, elementary_attention, finite_differences, is_plain_stack,
                                                 make_differentiable, matching_names, mse_per_task, parameter_slots, predict_one, prediction_of, quadratic_form, rate_table,
-                                                relative_difference)
+                                                relative_difference, steps_to_walk)
 from metalearn_book.foundations.tasks import Examples, SinusoidTasks, TaskBatch
 
 D = 6
@@ -158,6 +158,9 @@ def loss_with(pad):
     return loss
 
 
+MODES = [{"memory": m, "tasks_at_once": n, "states": 1} for m in ("store", "checkpoint", "adjoint") for n in (1, 2)]
+
+
 def flat(tensors):
     return torch.cat([t.reshape(-1) for t in tensors])
 
@@ -212,8 +215,15 @@ def test_meta_gradient_of_every_layer(name):
     expected = slope(lambda: engine_objective(loop, tasks, loss), params, direction)
     assert torch.dot(ours, flat(direction)).item() == pytest.approx(expected, rel=1e-6), "engine and finite differences"
 
-    loop.checkpoint = True
-    assert (engine_gradient(loop, tasks, loss) - ours).norm() <= 1e-12 * ours.norm(), "checkpointed"
+    def loss_of_chunk(prediction, y, mask=None):
+        "The same loss, with the padding handed over in y, so that it may see any of the tasks."
+        return loss_with(y[..., 1:] if y.shape[-1] > 1 else None)(prediction, y[..., 0])
+    with_padding = examples.y[..., None] if pad is None else torch.cat([examples.y[..., None], pad.double()], -1)
+    for mode in MODES:
+        other, both = InnerLoop(model, loss_of_chunk, inner_lr=0.1, inner_steps=2, **mode), TaskBatch(*[Examples(x, with_padding)] * 2)
+        found = flat(torch.autograd.grad(other.outer_loss(both), params))
+        assert (found - ours).norm() <= 1e-10 * ours.norm(), mode
+    loop.memory = "checkpoint"
     with torch.no_grad():
         quiet = loop.adapt(examples).params
     assert all(torch.allclose(quiet[n], p, rtol=1e-12, atol=1e-14) for n, p in loop.adapt(examples).params.items())
@@ -350,10 +360,10 @@ def test_dropout_differs_between_tasks_in_training_and_is_off_in_evaluation():
 def test_checkpointing_draws_the_same_dropout_again():
     model, tasks = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)).double().train(), sines()
     grads = []
-    for checkpoint in (False, True):
+    for memory in ("store", "checkpoint", "adjoint"):
         torch.manual_seed(5)
-        grads.append(engine_gradient(InnerLoop(model, mse_per_task, inner_lr=0.1, inner_steps=3, checkpoint=checkpoint), tasks, mse_per_task))
-    assert torch.allclose(*grads, rtol=1e-12)
+        grads.append(engine_gradient(InnerLoop(model, mse_per_task, inner_lr=0.1, inner_steps=3, memory=memory), tasks, mse_per_task))
+    assert torch.allclose(grads[0], grads[1], rtol=1e-12) and torch.allclose(grads[0], grads[2], rtol=1e-12)
 
 
 def test_batch_norm_statistics():
@@ -511,3 +521,156 @@ def test_an_engine_trains_moves_and_copies_like_any_module():
     single = TaskBatch(tasks.support.map(lambda t: t.float()), tasks.query.map(lambda t: t.float()))
     assert twin.inner_lr.dtype == torch.float32 and engine_objective(twin, single, mse_per_task).dtype == torch.float32
     assert functional_call(loop.model, {}, (tasks.query.x[0],)).shape == (5, 1)
+
+
+# ---------------------------------------------------------------- the adjoint sweep, and a few tasks at a time
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 13, 40])
+@pytest.mark.parametrize("states", [1, 3, 10])
+def test_the_sweep_equals_the_stored_graph(steps, states):
+    model, tasks = network(), sines()
+    expected = engine_gradient(InnerLoop(model, mse_per_task, inner_lr=0.05, inner_steps=steps), tasks, mse_per_task)
+    found = engine_gradient(InnerLoop(model, mse_per_task, inner_lr=0.05, inner_steps=steps, memory="adjoint", states=states), tasks, mse_per_task)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.9), Adam()], ids=str)
+@pytest.mark.parametrize("options", [{"learn_lr": "tensor_step"}, {"adapt": "2.*", "learn_lr": True}, {"unused": "zero"}], ids=str)
+def test_the_sweep_reaches_optimizer_states_rates_and_shared_parameters(optimizer, options):
+    tasks, grads = sines(), []
+    for memory in ("store", "adjoint"):
+        loop = InnerLoop(network(), mse_per_task, inner_lr=0.05, inner_steps=6, optimizer=optimizer, memory=memory, states=2, **options)
+        grads.append(flat(torch.autograd.grad(loop.outer_loss(tasks), [p for p in loop.parameters() if p.requires_grad])))
+    assert torch.allclose(*grads, rtol=1e-9, atol=1e-13)
+
+
+def test_the_sweep_passes_a_gradient_to_the_inputs_and_leaves_the_random_state_alone():
+    grads, tasks, model = [], sines(), nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)).double().train()
+    for memory in ("store", "adjoint"):
+        torch.manual_seed(3)
+        x = tasks.support.x.clone().requires_grad_()
+        loop = InnerLoop(model, mse_per_task, inner_lr=0.05, inner_steps=9, memory=memory, states=2)
+        loss = mse_per_task(loop.adapt(Examples(x, tasks.support.y))(tasks.query.x), tasks.query.y).mean()
+        before = torch.get_rng_state()
+        grads.append(torch.autograd.grad(loss, x)[0])
+        assert torch.equal(before, torch.get_rng_state())
+    assert torch.allclose(*grads, rtol=1e-10, atol=1e-14) and grads[0].abs().sum() > 0
+
+
+def test_walks_are_planned_with_the_fewest_repeats():
+    import functools
+    import math
+
+    @functools.cache
+    def fewest(n, s):
+        "Steps walked forward in all, by trying every first stretch."
+        if n == 1:
+            return 0
+        if s == 0:
+            return n * (n - 1) // 2
+        return min(m + fewest(n - m, s - 1) + fewest(m, s) for m in range(1, n))
+
+    def undo(first, last, free, walked):
+        while last - first > 1:
+            middle = first + steps_to_walk(last - first, free)
+            for t in range(first, middle):
+                walked[t] += 1
+            undo(middle, last, max(free - 1, 0), walked)
+            last = middle
+    for s in (0, 1, 3, 10):
+        for n in range(2, 60):
+            walked = [0] * n
+            undo(0, n, s, walked)
+            assert sum(walked) == fewest(n, s), (n, s)
+            assert max(walked) <= next(r for r in range(n) if math.comb(s + r + 1, r) >= n), (n, s)
+
+
+def test_memory_of_the_sweep_is_flat():
+    torch.manual_seed(0)
+    model, tasks, peaks = nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 1)), SinusoidTasks(k_shot=200).sample(4, generator(1)), {}
+    for memory, steps in (("store", 20), ("adjoint", 20), ("adjoint", 100)):
+        loop = InnerLoop(model, mse_per_task, inner_steps=steps, memory=memory)
+        with PeakMemory() as used:
+            loop.outer_loss(tasks).backward()
+        peaks[memory, steps] = used.peak
+    assert peaks["adjoint", 100] < 1.05 * peaks["adjoint", 20] and peaks["adjoint", 20] < peaks["store", 20] / 4
+
+
+def test_chunks_hold_one_graph_at_a_time():
+    torch.manual_seed(0)
+    model, tasks = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 100, 3)), None
+    x, y = torch.randn(8, 6, 1, 12, 12), torch.randint(0, 3, (8, 6))
+    tasks = TaskBatch(Examples(x, y), Examples(x, y))
+    assert InnerLoop(model).chunk_size(8) == 1 and InnerLoop(network(), mse_per_task).chunk_size(8) == 8 and InnerLoop(model, tasks_at_once=99).chunk_size(8) == 8
+    peaks, grads = [], []
+    for size in (8, 1):
+        loop = InnerLoop(model, inner_lr=0.1, tasks_at_once=size)
+        with PeakMemory() as used:
+            grads.append(flat(torch.autograd.grad(loop.outer_loss(tasks), list(model.parameters()))))
+        peaks.append(used.peak)
+    assert torch.allclose(*grads, atol=1e-5) and peaks[1] < peaks[0] / 4
+    with torch.no_grad():
+        assert loop.outer_loss(tasks).item() == pytest.approx(InnerLoop(model, inner_lr=0.1, tasks_at_once=8).outer_loss(tasks).item(), rel=1e-5)
+
+
+def test_errors_of_the_modes():
+    with pytest.raises(ValueError, match="'store', 'checkpoint', 'adjoint'"):
+        InnerLoop(network(), mse_per_task, memory="little")
+    for option in ("states", "tasks_at_once"):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            InnerLoop(network(), mse_per_task, **{option: 0})
+    tasks = sines()
+    tasks.support.x.requires_grad_()
+    with pytest.raises(ValueError, match="say tasks_at_once=3"):
+        InnerLoop(network(), mse_per_task, tasks_at_once=1).outer_loss(tasks)
+
+
+def test_too_little_memory_says_what_needs_less():
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x * self.weight + torch.empty(2 ** 55)[0]
+    with pytest.raises(RuntimeError, match="tasks_at_once=1 .* memory='adjoint'"):
+        InnerLoop(Greedy(), mse_per_task).outer_loss(SinusoidTasks().sample(2, generator()))
+
+
+def test_a_function_without_second_derivative_is_named():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            return 2 * g
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return Once.apply(x * self.weight)
+    task = SinusoidTasks().sample(1, generator())
+    with pytest.raises(RuntimeError, match="no second derivative.*first_order=True"):
+        InnerLoop(Layer(), mse_per_task).outer_loss(task)
+    InnerLoop(Layer(), mse_per_task, first_order=True).outer_loss(task).backward()
+
+
+def test_plain_stacks_run_without_vmap_and_agree_with_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Sequential(nn.Linear(5, 5, bias=False), nn.GELU()), nn.Linear(5, 2)).double()
+    x = torch.randn(4, 6, 7, 3, dtype=torch.float64)
+    for adapt in (None, "0.*", "2.*", ["0.bias", "3.weight"]):
+        loop = InnerLoop(model, adapt=adapt)
+        params = {n: p + 0.1 * torch.randn_like(p) for n, p in loop.initial(4).items()}
+        assert is_plain_stack(model)
+        fast = loop.predict(params, x)
+        hook = model[1].register_forward_hook(lambda *args: None)                # a hook must be called: vmap
+        assert not is_plain_stack(model)
+        assert torch.allclose(fast, loop.predict(params, x), rtol=1e-13)
+        hook.remove()

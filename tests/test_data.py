@@ -20,8 +20,9 @@ from metalearn_book.foundations.tasks import ClassTasks, check_split, hashed_ngr
 
 DATA = os.environ.get("METALEARN_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="needs the real data: set METALEARN_DATA to the folder that holds them")
-REAL = ["clinc150", "banking77", "hwu64", "huffpost", "uci_sentiment"]
+REAL = ["clinc150", "banking77", "hwu64", "huffpost", "uci_sentiment"]      # texts; images are in test_images.py
 TINY = ["tiny_intents", "tiny_entities", "tiny_sentiment"]
+IMAGES = ["omniglot", "tiny_glyphs"]
 DIGESTS = {'tiny_intents': '571f893f9d3c09e7', 'tiny_entities': 'd084b933ff045dca', 'tiny_sentiment': 'a787f9c99dba086b'}
 
 
@@ -207,7 +208,7 @@ def test_damaged_file_is_named(name, file, damage, error, message, tmp_path, mon
 
 # ---------------------------------------------------------------- cards, splits, imports
 
-@pytest.mark.parametrize("name", REAL + TINY)
+@pytest.mark.parametrize("name", REAL + TINY + IMAGES)
 def test_card_and_split_need_no_data(name, no_network):
     card = data.describe(name)
     assert card.licence and card.task and sum(card.counts.values()) > 0
@@ -215,11 +216,11 @@ def test_card_and_split_need_no_data(name, no_network):
     split = data.class_split(name)
     assert list(split) == ["train", "validation", "test"]
     check_split(split)
-    assert data.dataset_names() == REAL + TINY
+    assert set(data.dataset_names()) == {*REAL, *TINY, *IMAGES}
 
 
 def test_import_needs_neither_torch_nor_datasets():
-    code = "import sys, metalearn_book.data as d; d.load_dataset_by_name('tiny_intents'); print([m for m in ('torch', 'datasets', 'numpy') if m in sys.modules])"
+    code = "import sys, metalearn_book.data as d; d.load_dataset_by_name('tiny_intents'); print([m for m in ('torch', 'datasets', 'transformers', 'PIL') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

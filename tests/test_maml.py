@@ -124,7 +124,7 @@ def test_first_order_is_exact_where_the_loss_is_linear(linear):
 
 def test_checkpointing_changes_nothing():
     tasks, model = sinusoids(), sine_net()
-    plain, saved = (gradient(MAML(model, mse_per_task, inner_lr=0.05, inner_steps=3, checkpoint=c).double()(tasks), model) for c in (False, True))
+    plain, saved = (gradient(MAML(model, mse_per_task, inner_lr=0.05, inner_steps=3, memory=m).double()(tasks), model) for m in ("store", "checkpoint"))
     torch.testing.assert_close(plain, saved, rtol=1e-12, atol=1e-14)
 
 

@@ -1,10 +1,12 @@
-"""Checks the notebooks as files: that `nbdev_clean` would change nothing, that cell ids are there and differ, and that none holds an error.
+"""Checks the notebooks as files: that `nbdev_clean` would change nothing, that cell ids are there and differ, and that no output holds an error or a path of the machine.
 
 python tools/check_notebooks.py            exit status 1 and a list
 python tools/check_notebooks.py --write    clean them
 """
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from notebooks import ROOT, chapter_files, clean, read, text, write_atomically
 
+MACHINE = re.compile(r"site-packages/|/dist-packages/|/home/\w+/|/tmp/\w+/|/ipykernel_\d+/")  # what only the machine that made an output knows
 LARGEST = 3_000_000  # characters of one notebook; larger ones are slow on GitHub and on phones
 
 
@@ -28,6 +31,10 @@ def problems(path: Path) -> list[str]:
     for number, cell in enumerate(nb["cells"]):
         if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
             found.append(f"cell {number} holds an error")
+        shown = json.dumps(cell.get("outputs", []))
+        if (path_of_machine := MACHINE.search(shown)) or str(ROOT) in shown:
+            where = path_of_machine.start() if path_of_machine else shown.index(str(ROOT))
+            found.append(f"the output of cell {number} holds a path of this machine, {shown[max(where - 40, 0):where + 60]!r}; silence the warning or print less")
     return found
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -17,9 +18,11 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from . import tiny
+import numpy as np
 
-__all__ = ["LabeledTexts", "LabeledTokens", "DataCard", "load_dataset_by_name", "available", "class_split", "dataset_names", "describe"]
+from . import images, tiny
+
+__all__ = ["LabeledTexts", "LabeledTokens", "LabeledImages", "DataCard", "load_dataset_by_name", "available", "class_split", "dataset_names", "describe"]
 
 PARTS = ("train", "validation", "test", "oos_train", "oos_validation", "oos_test")
 _ALIASES = {"val": "validation", "dev": "validation", "oos_val": "oos_validation"}
@@ -56,10 +59,11 @@ class _Rows:
         return len(self.part)
 
     def _columns(self) -> list[str]:
-        return [c for c in ("texts", "labels", "tokens", "tags", "part", "row_domains") if getattr(self, c, None) is not None]
+        return [c for c in ("texts", "labels", "tokens", "tags", "images", "part", "row_domains") if getattr(self, c, None) is not None]
 
     def _keep(self, rows: Sequence[int]):
-        return replace(self, **{c: [getattr(self, c)[i] for i in rows] for c in self._columns()})
+        columns = {c: getattr(self, c) for c in self._columns()}
+        return replace(self, **{c: v[np.asarray(rows, dtype=int)] if isinstance(v, np.ndarray) else [v[i] for i in rows] for c, v in columns.items()})
 
     def _check_columns(self) -> None:
         lengths = {c: len(getattr(self, c)) for c in self._columns()}
@@ -132,6 +136,42 @@ class LabeledTokens(_Rows):
                            (wanted is None or any(tag[2:] in wanted for tag in self.tags[i]))])
 
 
+@dataclass(frozen=True, eq=False)
+class LabeledImages(_Rows):
+    "Grey images `(N, side, side)`, uint8, ink 255 on 0, with one label each; `row_domains` are the alphabets."
+    images: np.ndarray
+    labels: list[str]
+    part: list[str]
+    source: str = "generated"
+    row_domains: list[str] | None = None
+
+    def __post_init__(self):
+        self._check_columns()
+
+    @property
+    def classes(self) -> list[str]:
+        "The different labels, sorted."
+        return sorted(set(self.labels))
+
+    def where(self, part=None, classes=None) -> "LabeledImages":
+        "The rows of one part or several, of these classes; the order is kept."
+        parts = None if part is None else _names(part, "part", set(self.part))
+        wanted = None if classes is None else _names(classes, "class", set(self.labels))
+        return self._keep([i for i in range(len(self)) if (parts is None or self.part[i] in parts) and (wanted is None or self.labels[i] in wanted)])
+
+    def tensors(self, rotations: Sequence[int] = (0,)):
+        """Images `(N · len(rotations), 1, side, side)` as floats from 0 to 1, and their labels.
+
+        rotations: degrees, multiples of 90. A turned character is a class of its own, `label@90`, as in Santoro et al. (2016).
+        """
+        import torch
+        if wrong := [r for r in rotations if r % 90]:
+            raise ValueError(f"rotations must be multiples of 90 degrees, got {wrong[0]}")
+        x = torch.from_numpy(self.images).float().div_(255)[:, None]
+        turned = [x if r % 360 == 0 else x.rot90(r // 90, (2, 3)) for r in rotations]
+        return torch.cat(turned), [label if r % 360 == 0 else f"{label}@{r % 360}" for r in rotations for label in self.labels]
+
+
 # ---------------------------------------------------------------- the manifest
 
 @dataclass(frozen=True)
@@ -149,6 +189,8 @@ class _Entry:
     hub: str | None = None
     read_hub: Callable[[], LabeledTexts] | None = None
     note: str = ""
+    address: str = ""    # where `read_hub` gets the set, if not from the Hugging Face hub
+    cached: Callable[[], Path] | None = None
     domains: str = ""
 
 
@@ -279,6 +321,33 @@ def _read_uci_sentiment(folder: Path) -> LabeledTexts:
     return _texts("uci_sentiment", rows, source="folder", row_domains=domains)
 
 
+def _images(name: str, images: np.ndarray, names: Sequence[str], domains: Sequence[str] | None = None, **more) -> LabeledImages:
+    "Images of each class `(classes, drawings, side, side)` as rows; the part is that of the fixed class split."
+    part_of = {c: part for part, classes in class_split(name).items() for c in classes}
+    if strange := [n for n in names if n not in part_of]:
+        raise ValueError(f"character {strange[0]!r} is not in the fixed split ({len(strange)} such)")
+    per_class = images.shape[1]
+    labels = [n for n in names for _ in range(per_class)]
+    return LabeledImages(name, images.reshape(-1, *images.shape[2:]), labels, [part_of[label] for label in labels],
+                         row_domains=None if domains is None else [d for d in domains for _ in range(per_class)], **more)
+
+
+def _omniglot(path: Path, source: str) -> LabeledImages:
+    stored, names = images.read_omniglot(path)
+    short = ["/".join(n.split("/")[-2:]) for n in names]             # alphabet/character
+    return _images("omniglot", stored, short, [n.split("/")[0] for n in short], source=source)
+
+
+def _read_omniglot(folder: Path) -> LabeledImages:
+    path = folder / "omniglot_28x28.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, although its folder is there; copy the whole folder again")
+    try:
+        return _omniglot(path, "folder")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as e:
+        raise _broken(path, f"{type(e).__name__}: {e}") from e
+
+
 # ---------------------------------------------------------------- the hub
 
 def _hub_is_off() -> bool:
@@ -334,6 +403,10 @@ def _hub_hwu64() -> LabeledTexts:
     return _texts("hwu64", rows, domains={name: name.split("_")[0] for name in names.values()}, source="hub")
 
 
+def _web_omniglot() -> LabeledImages:
+    return _omniglot(images.download_omniglot(), "hub")
+
+
 def _from_hub(name: str, entry: _Entry) -> LabeledTexts:
     "The set from the hub, or a FileNotFoundError that says what was tried and what to do."
     folder = os.environ.get("METALEARN_DATA")
@@ -342,21 +415,22 @@ def _from_hub(name: str, entry: _Entry) -> LabeledTexts:
     if entry.read_hub is None:
         raise FileNotFoundError(f"{name}: {here}, and this set is not on the hub in this form. To get it, {file_way}.")
     why = None
-    if not _hub_is_off() and not _hub_reachable(_endpoint()):
-        why = f"the hub ({_endpoint()}) can't be reached"
+    address, what = entry.address or _endpoint(), entry.hub or entry.origin
+    if not _hub_is_off() and not _hub_reachable(address):
+        why = f"the hub ({address}) can't be reached"
     if why is None:
         try:
             data = entry.read_hub()
         except Exception as e:
-            why = f"loading {entry.hub!r} from the hub failed ({type(e).__name__}: {e})" + (", HF_HUB_OFFLINE is set" if _hub_is_off() else "")
+            why = f"loading {what!r} from the hub failed ({type(e).__name__}: {e})" + (", HF_HUB_OFFLINE is set" if _hub_is_off() else "")
         else:
             known = set().union(*class_split(name).values()) | {"oos"}
             if strange := set(data.labels) - known:
-                raise RuntimeError(f"{name}: the hub's {entry.hub!r} has classes that the fixed split does not know: {_some(strange, 3)}. "
+                raise RuntimeError(f"{name}: the hub's {what!r} has classes that the fixed split does not know: {_some(strange, 3)}. "
                                    f"Use the files: {file_way}")
             return data
     raise FileNotFoundError(f"{name}: {here}, and {why}. Two ways: (1) {file_way}; (2) with network access and HF_HUB_OFFLINE unset, "
-                            f"the same call loads {entry.hub!r} from the hub. The sets tiny_intents, tiny_entities and tiny_sentiment need neither.")
+                            f"the same call loads {what!r} from {address}. The sets {', '.join(n for n, e in _MANIFEST.items() if e.read is None)} need neither.")
 
 
 # ---------------------------------------------------------------- the public functions
@@ -387,6 +461,11 @@ _MANIFEST: dict[str, _Entry] = {
         "sentiment of review sentences", 2, {"all": 3_000}, "CC BY 4.0", "Kotzias et al., 2015, KDD", "https://doi.org/10.1145/2783258.2783380",
         _read_uci_sentiment, tuple(_UCI_FILES.values()), "UCI machine learning repository, data set 331", domains="3 (products, films, restaurants), 1,000 rows each",
         note="no official split; domains are the tasks"),
+    "omniglot": _Entry(
+        "one-shot recognition of drawn characters", 1623, {"train": 22_000, "validation": 2_000, "test": 8_460}, "MIT", "Lake et al., 2015, Science",
+        "https://doi.org/10.1126/science.aab3050", _read_omniglot, ("omniglot_28x28.npz",), "github.com/brendenlake/omniglot", read_hub=_web_omniglot,
+        domains="50 alphabets", address="https://github.com", cached=images.omniglot_cache,
+        note="20 drawings per character, 28 x 28 pixels; the split is by character, 1,200 of them for training and validation; turned characters count as classes of their own"),
     "tiny_intents": _Entry(
         "intent classification, generated", 48, {"train": 2_880, "test": 960}, _OWN, "none: a grammar of this book", "", domains="8 domains of 6 intents",
         origin="generated by metalearn_book.data.tiny", note="intents of a domain share their words and differ by order, scope of negation and role"),
@@ -397,6 +476,9 @@ _MANIFEST: dict[str, _Entry] = {
         "sentiment of review sentences, generated", 2, {"train": 1_200, "test": 400}, _OWN, "none: a grammar of this book", "",
         domains="4 (films, hotels, phones, restaurants)", origin="generated by metalearn_book.data.tiny",
         note="good and bad words occur in both classes; negation and contrast decide"),
+    "tiny_glyphs": _Entry(
+        "one-shot recognition of drawn characters, generated", 60, {"train": 700, "validation": 200, "test": 300}, _OWN, "none: drawn by code of this book", "",
+        origin="generated by metalearn_book.data.images", note="20 drawings per character, 28 x 28 pixels; two to four curved strokes, moved, turned and slanted"),
 }
 
 
@@ -428,6 +510,10 @@ def available(name: str) -> bool:
         return True
     if entry.read_hub is None:
         return False
+    if entry.cached is not None and entry.cached().exists():
+        return True
+    if entry.address:
+        return not _hub_is_off() and _hub_reachable(entry.address)
     if _hub_is_off():
         cache = Path(os.environ.get("HF_DATASETS_CACHE") or Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "datasets")
         return (cache / entry.hub.replace("/", "___")).is_dir()
@@ -451,7 +537,7 @@ def describe(name: str) -> DataCard:
 
 
 @functools.lru_cache(maxsize=16)
-def _load(name: str, folder: Path | None) -> LabeledTexts | LabeledTokens:
+def _load(name: str, folder: Path | None) -> LabeledTexts | LabeledTokens | LabeledImages:
     entry = _MANIFEST[name]
     if entry.read is None:
         return _generate(name)
@@ -468,18 +554,20 @@ def _load(name: str, folder: Path | None) -> LabeledTexts | LabeledTokens:
     return data
 
 
-def _generate(name: str) -> LabeledTexts | LabeledTokens:
+def _generate(name: str) -> LabeledTexts | LabeledTokens | LabeledImages:
     if name == "tiny_entities":
         rows = tiny.tiny_entities()
         return LabeledTokens(name, [list(r[0]) for r in rows], [list(r[1]) for r in rows], [r[2] for r in rows])
     if name == "tiny_intents":
         rows = tiny.tiny_intents()
         return _texts(name, [(text, label, part) for text, label, _, part in rows], domains={label: domain for _, label, domain, _ in rows})
+    if name == "tiny_glyphs":
+        return _images(name, *images.tiny_glyphs())
     rows = tiny.tiny_sentiment()
     return _texts(name, [(text, label, part) for text, label, _, part in rows], row_domains=[domain for _, _, domain, _ in rows])
 
 
-def load_dataset_by_name(name: str, part: str | Collection[str] | None = None) -> LabeledTexts | LabeledTokens:
+def load_dataset_by_name(name: str, part: str | Collection[str] | None = None) -> LabeledTexts | LabeledTokens | LabeledImages:
     """A data set of the book: from the folder METALEARN_DATA, else from the hub; `tiny_*` sets are generated.
 
     part: `train`, `validation`, `test` or several of them; None for all rows of known classes.

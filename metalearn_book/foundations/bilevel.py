@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,21 +17,24 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint as run_checkpointed
 
 from .tasks import Examples, TaskBatch
 
 # %% auto #0
-__all__ = ['Params', 'relative_difference', 'finite_differences', 'LinearTasks', 'quadratic_form', 'QuadraticAnswer',
-           'cross_entropy_per_task', 'binary_cross_entropy_per_task', 'mse_per_task', 'SGD', 'Adam', 'BatchStatNorm',
-           'write_out_batch_norm', 'additive_mask', 'prepare_hugging_face', 'make_differentiable',
-           'elementary_attention', 'prediction_of', 'matching_names', 'parameter_slots', 'call_with', 'Predictor',
-           'TaskModel', 'rate_table', 'check_losses', 'fill_unused', 'InnerStep', 'InnerLoop', 'predict_one',
-           'adapt_in_a_loop', 'PeakMemory']
+__all__ = ['Params', 'ELEMENTWISE', 'relative_difference', 'finite_differences', 'LinearTasks', 'quadratic_form',
+           'QuadraticAnswer', 'cross_entropy_per_task', 'binary_cross_entropy_per_task', 'mse_per_task', 'SGD', 'Adam',
+           'BatchStatNorm', 'write_out_batch_norm', 'additive_mask', 'prepare_hugging_face', 'make_differentiable',
+           'elementary_attention', 'prediction_of', 'matching_names', 'parameter_slots', 'call_with', 'take_task',
+           'is_plain_stack', 'run_stack', 'Predictor', 'SharedModel', 'TaskModel', 'rate_table', 'check_losses',
+           'fill_unused', 'check_second_order', 'InnerStep', 'steps_to_walk', 'Path', 'adapt_by_adjoint', 'Steps',
+           'gradient_in_chunks', 'memory_advice', 'InChunks', 'InnerLoop', 'predict_one', 'adapt_in_a_loop',
+           'PeakMemory']
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #8055f6b3
 def relative_difference(ours: Tensor, reference: Tensor) -> float:
@@ -189,7 +193,9 @@ class BatchStatNorm(nn.Module):
 
     statistics: "batch", those of the examples of one task that are passed together, or "running", the stored ones.
     Nothing is updated by a forward pass, and `train()` or `eval()` changes nothing.
+    `one_task` is set while a single task runs outside `vmap`: PyTorch's own kernel is exact there, and faster.
     """
+    one_task = False
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, statistics: str = "batch"):
         super().__init__()
@@ -203,6 +209,8 @@ class BatchStatNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shape = [1, -1] + [1] * (x.dim() - 2)
+        if self.one_task and self.statistics == "batch":
+            return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
         if self.statistics == "batch":
             axes = [d for d in range(x.dim()) if d != 1]
             c = x - x.mean(axes, keepdim=True)
@@ -348,6 +356,40 @@ def call_with(model: nn.Module, params: Params, slots: dict[str, list[str]], x, 
     return predict_fn(functional_call(model, everywhere, args, kwargs, tie_weights=False))      # we tie them; see "Five mistakes"
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #a5fba846
+def take_task(x, task: int):
+    "The inputs of one task."
+    return {k: v[task] for k, v in x.items()} if isinstance(x, dict) else x[task]
+
+
+ELEMENTWISE = (nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
+
+
+def is_plain_stack(model: nn.Module) -> bool:
+    "Is `model` a stack of linear layers and elementwise functions, without hooks?"
+    hooked = model._forward_hooks or model._forward_pre_hooks
+    if type(model) is nn.Sequential and not hooked:
+        return all(is_plain_stack(m) for m in model)
+    return not hooked and (type(model) is nn.Linear or type(model) in ELEMENTWISE)
+
+
+def run_stack(module: nn.Module, x: Tensor, task_params: Params, name: str = "") -> Tensor:
+    "A plain stack for all tasks at once: x `(B, S, ..., d)`; `task_params`, by their place in the whole, have a task axis, other parameters are shared."
+    if type(module) is nn.Sequential:
+        for child, m in module.named_children():
+            x = run_stack(m, x, task_params, f"{name}{child}.")
+        return x
+    if type(module) is not nn.Linear:
+        return module(x)
+    weight, bias = task_params.get(name + "weight", module.weight), task_params.get(name + "bias", module.bias)
+    rows = x.flatten(1, -2)                                            # (B, rows, d)
+    weight = weight.mT if weight.dim() == 3 else weight.mT.expand(len(x), -1, -1)
+    if bias is None:
+        out = rows @ weight
+    else:
+        out = torch.baddbmm(bias.unsqueeze(1) if bias.dim() == 2 else bias, rows, weight)
+    return out.unflatten(1, x.shape[1:-1])
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a002
 class Predictor:
     "An adapted model for B tasks: maps x `(B, Q, ...)` to predictions `(B, Q, ...)`."
 
@@ -358,16 +400,18 @@ class Predictor:
         return self.loop.predict(self.params, x)
 
 
-class TaskModel(nn.Module):
+class SharedModel(nn.Module):
     """A model whose adapted parameters carry a leading task axis; all others are shared by the tasks.
 
     `changes` lists what `make_differentiable` changed in `model`.
     """
 
-    def __init__(self, model: nn.Module, *, adapt=None, predict_fn: Callable = prediction_of, batch_norm: str = "batch"):
+    def __init__(self, model: nn.Module, *, adapt=None, predict_fn: Callable = prediction_of, batch_norm: str = "batch", tasks_at_once: int | None = None):
         super().__init__()
+        if tasks_at_once is not None and tasks_at_once < 1:
+            raise ValueError(f"tasks_at_once must be at least 1, got {tasks_at_once}; None lets the engine choose")
         self.changes = make_differentiable(model, batch_norm)
-        self.model, self.predict_fn = model, predict_fn
+        self.model, self.predict_fn, self.tasks_at_once = model, predict_fn, tasks_at_once
         self.adapted, self.slots = matching_names(model, adapt), parameter_slots(model)
 
     def initial(self, n_tasks: int) -> Params:
@@ -375,12 +419,41 @@ class TaskModel(nn.Module):
         own = dict(self.model.named_parameters())
         return {n: own[n].expand(n_tasks, *own[n].shape) for n in self.adapted}
 
+    def chunk_size(self, n_tasks: int) -> int:
+        "How many tasks run together: `tasks_at_once`, or all; convolutions on a CPU one by one, because there a batch of tasks saves no time."
+        if self.tasks_at_once is not None:
+            return min(self.tasks_at_once, n_tasks)
+        convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in self.model.modules())
+        return 1 if convolutions and next(self.model.parameters()).device.type == "cpu" else n_tasks
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a008
+class TaskModel(SharedModel):
+    "Predictions of all tasks, each with its own adapted parameters."
+
     def predict(self, params: Params, x) -> Tensor:
         "Predictions of all tasks, `(B, Q, ...)`, each with its own adapted parameters."
+        if self.predict_fn is prediction_of and isinstance(x, Tensor) and is_plain_stack(self.model):
+            return run_stack(self.model, x, {slot: p for name, p in params.items() for slot in self.slots[name]})
+        n_tasks = len(next(iter(params.values())))
+        if self.chunk_size(n_tasks) == 1:
+            return torch.stack([self.predict_one({n: p[b] for n, p in params.items()}, take_task(x, b)) for b in range(n_tasks)])
+
         def one_task(task_params, task_x):
             return call_with(self.model, task_params, self.slots, task_x, self.predict_fn)
         with elementary_attention():
             return vmap(one_task, randomness="different")(params, x)
+
+    def predict_one(self, params: Params, x) -> Tensor:
+        "Predictions `(Q, ...)` of a single task, without vmap."
+        norms = [m for m in self.model.modules() if isinstance(m, BatchStatNorm)]
+        try:
+            for m in norms:
+                m.one_task = True
+            with elementary_attention():
+                return call_with(self.model, params, self.slots, x, self.predict_fn)
+        finally:
+            for m in norms:
+                m.one_task = False
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #4148525c
 def rate_table(inner_lr, names: list[str], inner_steps: int, kind: bool | str = False) -> Tensor:
@@ -425,6 +498,20 @@ def fill_unused(grads: Sequence[Tensor | None], params: Params, unused: str) -> 
                            "leave them out with adapt=, or say unused='zero' to keep them where they start")
     return {n: torch.zeros_like(params[n]) if g is None else g for n, g in zip(params, grads)}
 
+
+def check_second_order(grads: Sequence[Tensor | None]) -> None:
+    "Raise if the graph of the inner gradients holds a function that PyTorch can't differentiate again; only its nodes are looked at."
+    todo, seen = [g.grad_fn for g in grads if g is not None and g.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.name() in ("NotImplemented", "Error", "torch::autograd::Error", "torch::autograd::NotImplemented"):
+            raise RuntimeError("the inner gradient can't be differentiated again: a function in the model has no second derivative. Write it in elementary operations, "
+                               "leave its parameters out with adapt=, or take first_order=True")
+        todo += [f for f, _ in node.next_functions if f is not None]
+
 # %% ../../nbs/foundations/03_bilevel.ipynb #b3e3184a
 class InnerStep(TaskModel):
     "One differentiable step of an inner optimizer for B tasks; `InnerLoop` takes several and documents the options."
@@ -435,7 +522,7 @@ class InnerStep(TaskModel):
             raise ValueError(f"unused={unused!r} is not 'error' or 'zero'")
         super().__init__(model, **task_model)
         self.loss_fn, self.first_order, self.optimizer = loss_fn, first_order, optimizer
-        self.check_finite, self.unused = check_finite, unused
+        self.check_finite, self.unused, self._second_order_checked = check_finite, unused, False
         like = model.get_parameter(self.adapted[0])
         table = rates(self.adapted).to(like.device, torch.promote_types(like.dtype, torch.float32))
         if learn_lr:
@@ -458,11 +545,203 @@ class InnerStep(TaskModel):
             if self.check_finite:
                 check_losses(per_task, support.n_tasks, t)
             grads = torch.autograd.grad(per_task.sum(), list(params.values()), create_graph=outer and not self.first_order, allow_unused=True)
+            if outer and not self.first_order and not self._second_order_checked:
+                check_second_order(grads)
+                self._second_order_checked = True                                    # once for each engine
         params, state = self.optimizer.step(params, fill_unused(grads, params, self.unused), state, self.rates(t))
         return params, state, per_task.detach()
 
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a003
+def steps_to_walk(n: int, s: int) -> int:
+    "How far to walk before the next state is stored, so that `n` steps are undone with `s` free places and the fewest repeats, Eq. (BI-16)."
+    r = 1
+    while math.comb(s + r + 1, r) < n:
+        r += 1
+    return max(1, n - math.comb(s + r, r), math.comb(s + r - 1, r - 2) if r > 1 else 0)
+
+
+class _PathStates:
+    "The inner loop as a path: its stored states `(parameters, optimizer state, random state)`, and what all its steps share."
+
+    def __init__(self, loop, support: Examples, n_steps: int, n_states: int):
+        self.loop, self.n_steps, self.n_states, self.stored, self.losses = loop, n_steps, n_states, {}, []
+        x, spec = tree_flatten(support.x)
+        inner = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in x]
+        self.support = Examples(tree_unflatten(inner, spec), support.y, support.mask)
+        adapted = {id(p) for n, p in loop.model.named_parameters() if n in set(loop.adapted)}
+        extra = [p for p in loop.parameters() if p.requires_grad and id(p) not in adapted]
+        self.shared = [leaf for leaf in x if leaf.requires_grad] + extra            # as the outer graph knows them
+        self.sources = [leaf for leaf in inner if leaf.requires_grad] + extra       # as the graph of one step knows them
+        self.devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+
+    def random_state(self) -> list[Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(d) for d in self.devices)]
+
+    def set_random(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for d, state in zip(self.devices, states[1:]):
+            torch.cuda.set_rng_state(state, d)
+
+    def marks(self) -> list[int]:
+        "The steps whose states the first walk stores."
+        found, at = [], 0
+        for s in range(self.n_states, 0, -1):
+            if self.n_steps - at > 1:
+                at += steps_to_walk(self.n_steps - at, s)
+                found.append(at)
+        return found
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a004
+class Path(_PathStates):
+    "Walks the inner loop forward without a graph, and undoes it step by step."
+
+    def walk(self, here: tuple, first: int, last: int, marks: Collection[int] = ()) -> tuple:
+        "The state after the steps first .. last - 1; states at `marks` are stored."
+        params, state, _ = here
+        for t in range(first, last):
+            with torch.no_grad():
+                params, state, loss = self.loop.inner_step(self.support, t, params, state)
+            self.losses.append(loss)
+            if t + 1 in marks:
+                self.stored[t + 1] = params, state, self.random_state()
+        return params, state, self.random_state()
+
+    def pull_back(self, here: tuple, t: int, adjoint: list) -> list:
+        "One step of Eq. (BI-10): the adjoint of the state before step t from that after it. Adds what shared tensors get to `self.grads`."
+        leaves, spec = tree_flatten(here[:2])
+        leaves = [v.detach().requires_grad_() if isinstance(v, Tensor) else v for v in leaves]
+        self.set_random(here[2])
+        with torch.enable_grad():
+            params, state, _ = self.loop.inner_step(self.support, t, *tree_unflatten(leaves, spec))
+            pairs = [(o, a) for o, a in zip(tree_leaves((params, state)), adjoint) if isinstance(o, Tensor) and o.requires_grad and a is not None]
+            wanted = [v for v in leaves if isinstance(v, Tensor)]
+            found = torch.autograd.grad([o for o, _ in pairs], wanted + self.sources, [a for _, a in pairs], allow_unused=True)
+        self.grads = [g if old is None else old if g is None else old + g for old, g in zip(self.grads, found[len(wanted):])]
+        found = iter(found)
+        return [next(found) if isinstance(v, Tensor) else None for v in leaves]
+
+    def undo(self, here: tuple, first: int, last: int, adjoint: list, s: int) -> list:
+        "The adjoint at step `first` from that at step `last`, with room for `s` more states."
+        while last - first > 1:
+            middle = first + steps_to_walk(last - first, s)
+            there = self.stored.pop(middle, None)
+            if there is None:
+                self.set_random(here[2])
+                there = self.walk(here, first, middle)
+            adjoint, there = self.undo(there, middle, last, adjoint, max(s - 1, 0)), None
+            last = middle
+        return self.pull_back(here, first, adjoint)
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a005
+class _Sweep(torch.autograd.Function):
+    "Adapted parameters whose backward pass is the adjoint sweep. Inputs: the start of each adapted tensor, then what the path shares."
+
+    @staticmethod
+    def forward(ctx, path: Path, names: list[str], state: dict, *tensors: Tensor):
+        ctx.path, ctx.here = path, ({n: t.detach() for n, t in zip(names, tensors)}, state, path.random_state())
+        ctx.save_for_backward(*tensors)                               # in-place changes before the backward pass are noticed
+        end, state, _ = path.walk(ctx.here, 0, path.n_steps, path.marks())
+        ctx.state_leaves = len(tree_leaves(state))
+        return tuple(end.values())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        path, _ = ctx.path, ctx.saved_tensors
+        path.grads = [None] * len(path.sources)
+        with torch.random.fork_rng(devices=path.devices):
+            adjoint = path.undo(ctx.here, 0, path.n_steps, [*grads, *[None] * ctx.state_leaves], path.n_states)
+        return None, None, None, *adjoint[:len(grads)], *path.grads
+
+
+def adapt_by_adjoint(loop: InnerStep, support: Examples, params: Params, n_steps: int, n_states: int) -> tuple[Params, list[Tensor]]:
+    "Adapted parameters and inner losses; the backward pass keeps `n_states` states of the path and walks parts of it again."
+    path = Path(loop, support, n_steps, n_states)
+    state = loop.optimizer.init({n: p.detach() for n, p in params.items()})
+    end = _Sweep.apply(path, list(params), state, *params.values(), *path.shared)
+    return dict(zip(params, end)), path.losses[:n_steps]
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a009
+class Steps(InnerStep):
+    "Several inner steps. Subclasses set `inner_steps`, `memory` and `states`."
+
+    def adapt(self, support: Examples, inner_steps: int | None = None) -> Predictor:
+        "Run the inner loop on B support sets. Differentiable with respect to the start when gradients are enabled."
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("adapting takes gradients, which torch.inference_mode() forbids; use torch.no_grad()")
+        params, steps = self.initial(support.n_tasks), self.inner_steps if inner_steps is None else inner_steps
+        state, losses = self.optimizer.init(params), []
+        how = self.memory if torch.is_grad_enabled() and not self.first_order else "store"
+        if how == "adjoint" and steps > 0:
+            return Predictor(self, *adapt_by_adjoint(self, support, params, steps, self.states))
+        for t in range(steps):
+            if how == "checkpoint":
+                params, state, loss = run_checkpointed(self.inner_step, support, t, params, state, use_reentrant=False)
+            else:
+                params, state, loss = self.inner_step(support, t, params, state)
+            losses.append(loss)
+        return Predictor(self, params, losses)
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a006
+class _TakenAtOnce(torch.autograd.Function):
+    "A loss that is computed together with its gradient by `leaves`."
+
+    @staticmethod
+    def forward(ctx, loss_and_grads, *leaves):
+        loss, ctx.grads = loss_and_grads()
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return None, *(None if g is None else grad * g for g in ctx.grads)
+
+
+def gradient_in_chunks(losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int, leaves: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+    "The mean of `losses(tasks)` and its gradient by `leaves`, `size` tasks at a time: the graph of a chunk is freed before the next one begins."
+    total, grads = 0.0, [None] * len(leaves)
+    for i in range(0, len(tasks), size):
+        with torch.enable_grad():
+            part = losses(tasks[i:i + size]).sum() / len(tasks)
+            found = torch.autograd.grad(part, leaves, allow_unused=True)
+        total = total + part.detach()
+        grads = [g if old is None else old if g is None else old + g for old, g in zip(grads, found)]
+    return total, grads
+
+
+@contextmanager
+def memory_advice(options: str) -> Iterator[None]:
+    "Where the memory is too small: say which options need less."
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        raise RuntimeError(f"not enough memory for {options}. These need less, in this order: tasks_at_once=1 (one task after another), memory='adjoint' "
+                           f"(flat in the number of inner steps), adapt= fewer parameters, first_order=True. PyTorch said: {str(error)[:200]}") from error
+
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a007
+class InChunks(Steps):
+    "The outer loss of B tasks, a few tasks at a time."
+
+    def outer_loss(self, tasks: TaskBatch, loss_fn: Callable | None = None) -> Tensor:
+        "Mean query loss after adaptation, a scalar; loss_fn as in the constructor, whose own loss is the default."
+        loss_fn, size = loss_fn or self.loss_fn, self.chunk_size(len(tasks))
+
+        def losses(some: TaskBatch) -> Tensor:
+            return loss_fn(self.adapt(some.support)(some.query.x), some.query.y, some.query.mask)
+        with memory_advice(f"memory={self.memory!r} with {size} of {len(tasks)} tasks at once"):
+            if size >= len(tasks):
+                return losses(tasks).mean()
+            if not torch.is_grad_enabled():
+                return torch.cat([losses(tasks[i:i + size]) for i in range(0, len(tasks), size)]).mean()
+            if any(leaf.requires_grad for part in (tasks.support, tasks.query) for leaf in tree_leaves(part.x)):
+                raise ValueError(f"the inputs need a gradient, which is not passed on when tasks are taken {size} at a time; say tasks_at_once={len(tasks)}")
+            leaves = [p for p in self.parameters() if p.requires_grad]
+            return _TakenAtOnce.apply(lambda: gradient_in_chunks(losses, tasks, size, leaves), *leaves)
+
 # %% ../../nbs/foundations/03_bilevel.ipynb #e81d757d
-class InnerLoop(InnerStep):
+class InnerLoop(InChunks):
     """Adapts some parameters of `model` to each of B tasks by `inner_steps` steps of an inner optimizer.
 
     Task parameters carry a leading task axis; one vmapped forward pass serves all tasks, and the gradient of the
@@ -477,32 +756,24 @@ class InnerLoop(InnerStep):
                  learn_lr: bool | str = False,      # False, True or "scalar", "tensor", "step", "tensor_step"
                  first_order: bool = False,         # drop the derivative of the inner gradients
                  optimizer: SGD | Adam = SGD(),
-                 checkpoint: bool = False,          # keep the parameters of each step only, and recompute the rest
+                 memory: str = "store",             # or "checkpoint", "adjoint": what is kept for the backward pass
+                 states: int = 10,                  # "adjoint": how many states of the path are kept
+                 tasks_at_once: int | None = None,  # None: all together, but convolutions on a CPU one by one
                  predict_fn: Callable = prediction_of,         # model output -> tensor of predictions
                  check_finite: bool = True,         # stop at an inner loss that is not finite
                  unused: str = "error",             # or "zero": for parameters that the inner loss does not depend on
                  batch_norm: str = "batch"):        # or "running": the statistics that BatchNorm layers use
         if inner_steps < 0:
             raise ValueError(f"inner_steps must be 0 or more, got {inner_steps}")
+        if memory not in ("store", "checkpoint", "adjoint"):
+            raise ValueError(f"memory={memory!r} is not one of 'store', 'checkpoint', 'adjoint'")
+        if states < 1:
+            raise ValueError(f"states must be at least 1, got {states}")
         kind = "scalar" if learn_lr is True else learn_lr
         super().__init__(model, loss_fn, rates=lambda names: rate_table(inner_lr, names, inner_steps, kind), learn_lr=bool(kind), adapt=adapt,
-                         first_order=first_order, optimizer=optimizer, predict_fn=predict_fn, check_finite=check_finite, unused=unused, batch_norm=batch_norm)
-        self.inner_steps, self.checkpoint = inner_steps, checkpoint
-
-    def adapt(self, support: Examples, inner_steps: int | None = None) -> Predictor:
-        "Run the inner loop on B support sets. Differentiable with respect to the start when gradients are enabled."
-        if torch.is_inference_mode_enabled():
-            raise RuntimeError("adapting takes gradients, which torch.inference_mode() forbids; use torch.no_grad()")
-        params = self.initial(support.n_tasks)
-        state, losses = self.optimizer.init(params), []
-        recompute = self.checkpoint and torch.is_grad_enabled() and not self.first_order
-        for t in range(self.inner_steps if inner_steps is None else inner_steps):
-            if recompute:
-                params, state, loss = run_checkpointed(self.inner_step, support, t, params, state, use_reentrant=False)
-            else:
-                params, state, loss = self.inner_step(support, t, params, state)
-            losses.append(loss)
-        return Predictor(self, params, losses)
+                         first_order=first_order, optimizer=optimizer, predict_fn=predict_fn, check_finite=check_finite, unused=unused, batch_norm=batch_norm,
+                         tasks_at_once=tasks_at_once)
+        self.inner_steps, self.memory, self.states = inner_steps, memory, states
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #7d6c487b
 def predict_one(model: nn.Module, params: Params, x, predict_fn: Callable = prediction_of) -> Tensor:

@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from .tasks import TaskBatch
 
 # %% auto #0
-__all__ = ['accuracy', 'mse', 'Evaluation', 'evaluate', 'paired_difference', 'OverSeeds', 'over_seeds', 'meta_step', 'History',
-           'Best', 'save_checkpoint', 'load_checkpoint', 'Run', 'describe_run', 'run_differences', 'resume',
+__all__ = ['accuracy', 'mse', 'Evaluation', 'evaluate', 'paired_difference', 'verdict', 'OverSeeds', 'over_seeds', 'meta_step',
+           'History', 'Best', 'save_checkpoint', 'load_checkpoint', 'Run', 'describe_run', 'run_differences', 'resume',
            'meta_train']
 
 # %% ../../nbs/foundations/04_training.ipynb #dd6b3721
@@ -121,6 +121,13 @@ def paired_difference(a: Evaluation, b: Evaluation) -> Evaluation:
         raise ValueError(f"not the same episodes: seeds {a.seed} and {b.seed}, {len(a)} and {len(b)} episodes, drawn {a.batch} and {b.batch} at a time; "
                          "call evaluate with the same seed, n_episodes and tasks_per_batch")
     return Evaluation(a.values - b.values, a.seed, a.batch)
+
+
+def verdict(difference: Evaluation) -> str:
+    "What the interval of a difference allows us to say: `is above`, `is below` or `cannot be told from`."
+    if abs(difference.mean) <= difference.ci95:
+        return "cannot be told from"
+    return "is above" if difference.mean > 0 else "is below"
 
 # %% ../../nbs/foundations/04_training.ipynb #b2dc3533
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
