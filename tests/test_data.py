@@ -20,7 +20,7 @@ from metalearn_book.foundations.tasks import ClassTasks, check_split, hashed_ngr
 
 DATA = os.environ.get("METALEARN_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="needs the real data: set METALEARN_DATA to the folder that holds them")
-REAL = ["clinc150", "banking77", "hwu64", "huffpost", "uci_sentiment"]      # texts; images are in test_images.py
+REAL = ["clinc150", "banking77", "hwu64", "huffpost", "uci_sentiment", "fewrel"]      # texts; images are in test_images.py
 TINY = ["tiny_intents", "tiny_entities", "tiny_sentiment"]
 IMAGES = ["omniglot", "tiny_glyphs"]
 DIGESTS = {'tiny_intents': '571f893f9d3c09e7', 'tiny_entities': 'd084b933ff045dca', 'tiny_sentiment': 'a787f9c99dba086b'}
@@ -75,10 +75,13 @@ def test_rows_by_value():
     assert Counter(zip(uci.row_domains, uci.labels)) == {(d, c): 500 for d in ("amazon", "imdb", "yelp") for c in ("positive", "negative")}
     assert ("Crust is not good.", "negative", "yelp") in zip(uci.texts, uci.labels, uci.row_domains)
     assert set(Counter(data.load_dataset_by_name("huffpost").labels).values()) == {900}
+    relations = data.load_dataset_by_name("fewrel", part="test")
+    assert set(Counter(relations.labels).values()) == {700} and all(t.count(mark) == 1 for t in relations.texts for mark in ("<h>", "</h>", "<t>", "</t>"))
+    assert relations.texts[0].endswith("<t> Mississippi River </t> bridge to replace the deteriorating <h> Cape Girardeau Bridge </h> .")
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["clinc150", "banking77", "hwu64", "huffpost"])
+@pytest.mark.parametrize("name", ["clinc150", "banking77", "hwu64", "huffpost", "fewrel"])
 def test_class_split_covers_the_classes_of_the_data(name):
     split = data.class_split(name)
     check_split(split)
@@ -194,6 +197,7 @@ def _copy(name, tmp_path, monkeypatch) -> Path:
     ("banking77", "test.csv", lambda b: b.replace(b"text,category", b"text,kategorie", 1), RuntimeError, "test.csv.*column 'category' is missing"),
     ("hwu64", "train.csv", lambda b: b"\xff\xfe" + b, RuntimeError, "train.csv.*UnicodeDecodeError"),
     ("huffpost", "huffpost.json.gz", lambda b: gzip.compress(b'{"raw": "x", "label": 99}\n'), RuntimeError, "huffpost.json.gz.*not a headline"),
+    ("fewrel", "val_wiki.json.gz", lambda b: gzip.compress(json.dumps({"P0": v for v in json.loads(gzip.decompress(b)).values()}).encode()), RuntimeError, "relation 'P0'"),
     ("uci_sentiment", "yelp_labelled.txt", lambda b: b.replace(b"\t0", b" 0", 1), RuntimeError, "yelp_labelled.txt.*line .* is not"),
 ])
 def test_damaged_file_is_named(name, file, damage, error, message, tmp_path, monkeypatch):

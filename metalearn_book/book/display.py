@@ -6,8 +6,9 @@ import math
 import re
 import string
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
-__all__ = ["Displayable", "format_value", "show_table", "show_text"]
+__all__ = ["Displayable", "Interval", "format_value", "show_table", "show_text"]
 
 
 class Displayable:
@@ -28,6 +29,13 @@ class Displayable:
 
     def __str__(self) -> str:
         return self.data["text/plain"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    "A mean with the half-width of its 95 % interval that was published or stored; it is shown as an `Evaluation` is."
+    mean: float
+    ci95: float
 
 
 def _is_interval(value) -> bool:

@@ -82,11 +82,18 @@ def save_results(chapter: str, numbers: dict, *, seed: int, config: dict, second
     return entry
 
 
-def load_results(chapter: str, at: str = "book") -> dict:
-    "The stored numbers of a chapter at a scale; FileNotFoundError says how to make them."
+def load_results(chapter: str, at: str = "book", missing: dict | None = None) -> dict:
+    """The stored numbers of a chapter, or of a long run under `benchmarks/`, at a scale.
+
+    Where there are none, FileNotFoundError says how to make them; with `missing` given, that is returned instead, and one line says so.
+    """
     folder = _folder() or Path("results")
     path = folder / f"{chapter}.json"
     stored = _read(path)
-    if at not in stored:
-        raise FileNotFoundError(f"no {at}-scale results of {chapter} in {folder}; make them with: make run CHAPTER={chapter} SCALE={at}")
-    return stored[at]
+    if at in stored:
+        return stored[at]
+    how = f"python {chapter}.py" if chapter.startswith("benchmarks/") else f"make run CHAPTER={chapter} SCALE={at}"
+    if missing is None:
+        raise FileNotFoundError(f"no {at}-scale results of {chapter} in {folder}; make them with: {how}")
+    print(f"The stored results of {chapter} are in the book's repository and not here; to make them there: {how}")
+    return missing

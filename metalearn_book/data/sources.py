@@ -307,6 +307,24 @@ def _read_huffpost(folder: Path) -> LabeledTexts:
 _UCI_FILES = {"amazon": "amazon_cells_labelled.txt", "imdb": "imdb_labelled.txt", "yelp": "yelp_labelled.txt"}
 
 
+def _marked(tokens: list[str], head: list[int], tail: list[int]) -> str:
+    "The sentence with its two entities between <h> </h> and <t> </t>."
+    before = {head[0]: "<h> ", tail[0]: "<t> "}
+    after = {head[-1]: " </h>", tail[-1]: " </t>"}
+    return " ".join(before.get(i, "") + token + after.get(i, "") for i, token in enumerate(tokens))
+
+
+def _read_fewrel(folder: Path) -> LabeledTexts:
+    "Relations by their Wikidata id. Training and validation relations are in one file, the test relations in the other; an entity's first mention is marked."
+    rows, part_of = [], {c: part for part, classes in class_split("fewrel").items() for c in classes}
+    for file in ("train_wiki_sample.json.gz", "val_wiki.json.gz"):
+        for relation, items in _json(folder / file).items():
+            if relation not in part_of:
+                raise ValueError(f"relation {relation!r} in {file} is not in the fixed split")
+            rows += [(_marked(r["tokens"], r["h"][2][0], r["t"][2][0]), relation, part_of[relation]) for r in items]
+    return _texts("fewrel", rows, source="folder")
+
+
 def _read_uci_sentiment(folder: Path) -> LabeledTexts:
     rows, domains = [], []
     for domain, file in _UCI_FILES.items():
@@ -461,6 +479,10 @@ _MANIFEST: dict[str, _Entry] = {
         "sentiment of review sentences", 2, {"all": 3_000}, "CC BY 4.0", "Kotzias et al., 2015, KDD", "https://doi.org/10.1145/2783258.2783380",
         _read_uci_sentiment, tuple(_UCI_FILES.values()), "UCI machine learning repository, data set 331", domains="3 (products, films, restaurants), 1,000 rows each",
         note="no official split; domains are the tasks"),
+    "fewrel": _Entry(
+        "relation of two marked entities in a sentence of Wikipedia", 80, {"train": 8_473, "validation": 3_011, "test": 11_200}, "MIT", "Han et al., 2018, EMNLP",
+        "https://aclanthology.org/D18-1514/", _read_fewrel, ("train_wiki_sample.json.gz", "val_wiki.json.gz"), "github.com/thunlp/FewRel",
+        note="the test relations are those of val_wiki; the training relations are a sample of the original file; labels are Wikidata ids, entities stand between <h> </h> and <t> </t>"),
     "omniglot": _Entry(
         "one-shot recognition of drawn characters", 1623, {"train": 22_000, "validation": 2_000, "test": 8_460}, "MIT", "Lake et al., 2015, Science",
         "https://doi.org/10.1126/science.aab3050", _read_omniglot, ("omniglot_28x28.npz",), "github.com/brendenlake/omniglot", read_hub=_web_omniglot,
