@@ -12,8 +12,8 @@ from metalearn_book.foundations.bilevel import cross_entropy_per_task, mse_per_t
 from metalearn_book.foundations.encoders import NearestPrototype
 from metalearn_book.foundations.tasks import ClassTasks, Examples, SinusoidTasks, TaskBatch
 from metalearn_book.foundations.training import Evaluation, evaluate, meta_train, mse
-from metalearn_book.optimization.maml import (MAML, AtSteps, BasisRegression, FixedLabelTasks, TextNet, adaptation_curve, pre_post, pretrain_classifier, spread,
-                                              word_ids)
+from metalearn_book.optimization.maml import (MAML, AtSteps, BasisRegression, FixedLabelTasks, OneAtATime, TextNet, adaptation_curve, conv4, one_at_a_time, pre_post,
+                                              pretrain_classifier, spread, word_ids)
 
 
 def gen(seed=0):
@@ -253,3 +253,42 @@ def test_errors_say_what_to_do():
         adaptation_curve(learner, SinusoidTasks(), ())
     with pytest.raises(ValueError, match="matches no"):
         MAML(sine_net(), mse_per_task, adapt="nothing.*")
+
+
+# ---------------------------------------------------------------- batch statistics and the Omniglot network
+
+def test_one_at_a_time_does_not_depend_on_the_other_queries():
+    x, y = torch.rand(60, 1, 28, 28, generator=gen(6)), [i // 6 for i in range(60)]
+    tasks = ClassTasks(x, y, n_way=5, k_shot=1, n_query=3)
+    batch = tasks.sample(2, gen())
+    torch.manual_seed(0)
+    learner = MAML(conv4(5, 4), inner_steps=1, inner_lr=0.1)
+    alone = OneAtATime(learner).adapt(batch.support)
+    whole, part = alone(batch.query.x), alone(batch.query.x[:, 4:7])
+    torch.testing.assert_close(whole[:, 4:7], part)
+    transductive = learner.adapt(batch.support)
+    assert not torch.allclose(transductive(batch.query.x)[:, 4:7], transductive(batch.query.x[:, 4:7]), atol=1e-4)
+    assert whole.shape == (2, 15, 5)
+    result = evaluate(OneAtATime(AtSteps(learner, 2)), tasks, 4)
+    assert len(result) == 4
+
+
+def test_one_at_a_time_changes_nothing_without_batch_statistics():
+    tasks = sinusoids()
+    learner = MAML(sine_net(), mse_per_task, inner_steps=2, inner_lr=0.05)
+    torch.testing.assert_close(OneAtATime(learner).adapt(tasks.support)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
+
+
+def test_one_at_a_time_takes_no_mask():
+    masked = Examples(torch.zeros(1, 2, 1), torch.zeros(1, 2, 1), torch.ones(1, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="without a mask"):
+        one_at_a_time(lambda x: x, masked, torch.zeros(1, 2, 1))
+
+
+@pytest.mark.parametrize("pool", ["stride", "max"])
+def test_the_omniglot_network(pool):
+    x = torch.rand(6, 1, 28, 28, generator=gen(1))
+    assert conv4(pool=pool)(x).shape == (6, 64) and conv4(20, 8, pool)(x).shape == (6, 20)
+    assert {n.split(".")[0] for n, _ in conv4(5).named_parameters()} == {"body", "head"}
+    with pytest.raises(ValueError, match="pool='mean' is not 'stride' or 'max'"):
+        conv4(5, pool="mean")
