@@ -23,6 +23,7 @@ needs_data = pytest.mark.skipif(not DATA, reason="needs the real data: set METAL
 REAL = ["clinc150", "banking77", "hwu64", "huffpost", "uci_sentiment", "fewrel"]      # texts; images are in test_images.py
 TINY = ["tiny_intents", "tiny_entities", "tiny_sentiment"]
 IMAGES = ["omniglot", "tiny_glyphs"]
+NER = ["crossner", "wnut17", "btc", "gum", "sec_filings"]                              # counts and damaged files: test_tagged.py
 DIGESTS = {'tiny_intents': '571f893f9d3c09e7', 'tiny_entities': 'd084b933ff045dca', 'tiny_sentiment': 'a787f9c99dba086b'}
 
 
@@ -212,7 +213,7 @@ def test_damaged_file_is_named(name, file, damage, error, message, tmp_path, mon
 
 # ---------------------------------------------------------------- cards, splits, imports
 
-@pytest.mark.parametrize("name", REAL + TINY + IMAGES)
+@pytest.mark.parametrize("name", REAL + TINY + IMAGES + NER)
 def test_card_and_split_need_no_data(name, no_network):
     card = data.describe(name)
     assert card.licence and card.task and sum(card.counts.values()) > 0
@@ -220,7 +221,7 @@ def test_card_and_split_need_no_data(name, no_network):
     split = data.class_split(name)
     assert list(split) == ["train", "validation", "test"]
     check_split(split)
-    assert set(data.dataset_names()) == {*REAL, *TINY, *IMAGES}
+    assert set(data.dataset_names()) == {*REAL, *TINY, *IMAGES, *NER}
 
 
 def test_import_needs_neither_torch_nor_datasets():

