@@ -39,9 +39,10 @@ execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fre
 export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and generated cells into the notebooks
 	@$(PY) tools/export.py
 
-bench: $(VENV)/.installed ## run the benchmarks
-	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "There are no benchmarks yet"; exit 1; }
-	@for f in benchmarks/*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
+bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
+	@benchmarks/rivals.sh $(VENV)
+	@$(PY) benchmarks/inner_loop.py
+	@echo "Long runs, each started by itself and going on where it stopped:"; grep -l __main__ benchmarks/*.py | grep -v inner_loop.py | sed 's/^/  python /'
 
 lab: $(VENV)/.installed ## open the chapters in JupyterLab
 	@$(PY) -c "import jupyterlab, ipywidgets" 2>/dev/null || tools/environment.sh $(VENV) notebook

@@ -1,113 +1,151 @@
-"""Speed of the inner-loop engine: one meta-step on sinusoids, against a per-task Python loop and against the floor, in one run.
+"""Speed and memory of the inner-loop engine against learn2learn, higher, TorchOpt, a plain loop and vmap(grad), all in one run.
 
-    python benchmarks/inner_loop.py [--tasks 25] [--repeats 50] [--threads 2]
+    benchmarks/rivals.sh && python benchmarks/inner_loop.py [--problems sinusoids omniglot gpt] [--repeats 40] [--seconds 40] [--threads 2] [--quick]
 
-Prints medians and ratios, and stores them under METALEARN_RESULTS if it is set. All ways compute the same meta-gradient, which is checked first.
-The floor is the same examples in one plain batch through one shared network, forward and backward, as often as the method needs:
-k inner passes and one query pass, and for the exact gradient k passes more.
+Three problems: 25 sinusoid tasks on a small network, Omniglot on a four-layer convolutional network, and a small GPT for memory
+against inner steps. The meta-gradients of all ways are compared in float64 before anything is timed; a library whose gradient is
+wrong is timed all the same, and marked. The ways are called in turn; times are medians, ratios are medians of the ratios within a round,
+with quartiles; the processor time of all threads is a second opinion for a machine that is not idle. "MB" is the peak of the bytes of
+living tensors, the same in each run; "RSS" how far the first call in a fresh process raises its resident memory. The floor is the same
+examples through one shared network, forward and backward, as often as the method needs: with k inner steps 2k + 1 times, in first order
+k + 1 times.
+The numbers go to results/benchmarks/inner_loop.json; a run of some problems leaves those of the others. A run with --quick is stored apart,
+and only where METALEARN_RESULTS is set.
 """
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.func import functional_call
+from measure import SAME, Times, built, compare_gradients, peak_megabytes, quartiles, ratios, resident_in_fresh_process, resident_megabytes, time_in_turn
+from problems import PROBLEMS, SMALL, Problem
+from rivals import load_rivals
+from targets import show_targets, targets
+from ways import FLOORS, WAYS, Way
 
-from metalearn_book.book.results import save_results
-from metalearn_book.foundations.bilevel import InnerLoop, mse_per_task
-from metalearn_book.foundations.tasks import SinusoidTasks, TaskBatch
+from metalearn_book.book.results import load_results, save_results
 
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
-
-
-def engine(tasks: TaskBatch, steps: int, **options) -> Callable[[], nn.Module]:
-    net = network()
-    loop = InnerLoop(net, mse_per_task, inner_lr=0.01, inner_steps=steps, **options)
-
-    def run():
-        net.zero_grad()
-        mse_per_task(loop.adapt(tasks.support)(tasks.query.x), tasks.query.y).mean().backward()
-        return net
-    return run
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "benchmarks/inner_loop"
+CHECKED_STEPS = 5
+FASTER = "times as fast as "
 
 
-def python_loop(tasks: TaskBatch, steps: int) -> Callable[[], nn.Module]:
-    "One task after another, as most scripts do it; nothing of the package but the tasks."
-    net = network()
-    s, q = tasks.support, tasks.query
-
-    def run():
-        net.zero_grad()
-        for b in range(len(tasks)):
-            params = dict(net.named_parameters())
-            for _ in range(steps):
-                loss = nn.functional.mse_loss(functional_call(net, params, (s.x[b],)), s.y[b])
-                grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
-                params = {n: p - 0.01 * g for (n, p), g in zip(params.items(), grads)}
-            (nn.functional.mse_loss(functional_call(net, params, (q.x[b],)), q.y[b]) / len(tasks)).backward()
-        return net
-    return run
+def row_of(name: str, way: Way, times: Times, processor: Times, n_tasks: int, reference: str | None) -> dict:
+    "What is stored of one way at one number of steps."
+    by_clock = quartiles(times[name])
+    row = {"ms": by_clock["median"], "ms, quartiles": by_clock["quartiles"], "tasks per second": 1000 * n_tasks / by_clock["median"],
+           "processor ms": quartiles(processor[name])["median"], "rounds": len(times[name])}
+    if reference and name not in FLOORS:
+        row[FASTER + reference] = ratios(times, reference, name)
+        row[f"{FASTER}{reference}, by processor time"] = ratios(processor, reference, name)
+    if name not in FLOORS:
+        row["times the floor"] = ratios(times, name, "floor" if way.exact else "floor, first order")
+    return row
 
 
-def floor(tasks: TaskBatch, passes: int) -> Callable[[], nn.Module]:
-    net, x, y = network(), tasks.query.x.flatten(0, 1), tasks.query.y.flatten(0, 1)
-
-    def run():
-        net.zero_grad()
-        for _ in range(passes):
-            nn.functional.mse_loss(net(x), y).backward()
-        return net
-    return run
-
-
-def median_ms(ways: dict[str, Callable], repeats: int) -> dict[str, float]:
-    "Median milliseconds of each way, called in turn after two warm-up rounds."
-    times = {name: [] for name in ways}
-    for r in range(repeats + 2):
-        for name, run in ways.items():
-            begin = time.perf_counter()
-            run()
-            if r >= 2:
-                times[name].append(1000 * (time.perf_counter() - begin))
-    return {name: statistics.median(t) for name, t in times.items()}
+def measure(problem: Problem, steps: int, ways: dict[str, Way], most: int, seconds: float) -> dict[str, dict]:
+    "All ways at one number of inner steps."
+    ways = {n: w for n, w in {**ways, **FLOORS}.items() if problem.name in w.problems and steps <= w.most_steps or n in FLOORS}
+    runs = built(ways, problem, steps)
+    megabytes = {name: peak_megabytes(run) for name, run in runs.items()}
+    times, processor = time_in_turn(runs, most, seconds, f"{problem.name}, {steps} steps")
+    reference = next((n for n in ("learn2learn", "python loop") if n in runs), None)
+    return {name: {**row_of(name, way, times, processor, len(problem.tasks), reference), "peak MB": megabytes[name]} for name, way in ways.items()}
 
 
-def check_same_gradient(ways: dict[str, Callable]) -> None:
-    found = {name: torch.cat([p.grad.flatten() for p in run().parameters()]) for name, run in ways.items()}
-    reference = found["python loop"]
-    for name in ("engine", "engine, checkpointed"):
-        difference = ((found[name] - reference).norm() / reference.norm()).item()
-        if not difference < 1e-4:
-            raise RuntimeError(f"{name} and the loop disagree by {difference:.1g} (relative, float32)")
+def add_resident_memory(rows: dict[str, dict], problem: str, steps: int, threads: int) -> None:
+    "The second opinion on memory: one fresh process for each way."
+    for name in rows:
+        if name not in FLOORS and "first order" not in name:
+            rows[name]["peak RSS, MB"] = resident_in_fresh_process(Path(__file__), "--one", problem, str(steps), name, "--threads", str(threads))
+
+
+def show(problem: str, steps: int, rows: dict[str, dict], gradients: dict[str, float | str]) -> None:
+    ratio = next((k for row in rows.values() for k in row if k.startswith(FASTER)), "")
+    print(f"\n{problem}, {steps} inner step{'s'[:steps > 1]}")
+    print(f"  {'way':<27}{'ms':>9}{'tasks/s':>9}  {ratio.replace(FASTER, 'x '):<22}{'CPU ms':>9}{'x':>7}{'x floor':>9}{'MB':>9}{'RSS':>7}  gradient")
+    for name, row in rows.items():
+        faster = f"{row[ratio]['median']:.2f} ({row[ratio]['quartiles'][0]:.2f} to {row[ratio]['quartiles'][1]:.2f})" if ratio in row else ""
+        by_processor = f"{row[ratio + ', by processor time']['median']:.2f}" if ratio in row else ""
+        floors = f"{row['times the floor']['median']:.2f}" if "times the floor" in row else ""
+        resident = row.get("peak RSS, MB", "")
+        resident = resident if isinstance(resident, str) else f"{resident:.0f}"
+        print(f"  {name:<27}{row['ms']:>9.2f}{row['tasks per second']:>9.1f}  {faster:<22}{row['processor ms']:>9.2f}{by_processor:>7}{floors:>9}"
+              f"{row['peak MB']:>9.2f}{resident:>7}  {verdict(gradients.get(name))}")
+
+
+def verdict(difference: float | str | None) -> str:
+    if difference is None or isinstance(difference, str):
+        return difference or ""
+    return "same" if difference < SAME else f"WRONG by {100 * difference:.2g} %"
+
+
+def run_problem(problem: Problem, args: argparse.Namespace) -> dict:
+    "The numbers of one problem."
+    rivals, state = load_rivals()
+    began, load = time.perf_counter(), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    print(f"\n{problem.name}: {problem.what}", flush=True)
+    for name, version in state.items():
+        print(f"  {name}: {version}")
+    gradients = compare_gradients({**WAYS, **rivals}, problem, CHECKED_STEPS)
+    for name in [n for n, d in gradients.items() if isinstance(d, str)]:
+        print(f"  {name} {gradients[name]}")
+    working = {n: w for n, w in {**WAYS, **rivals}.items() if not isinstance(gradients[n], str)}
+    numbers: dict = {"what": problem.what, "libraries": state, "difference of the gradient": gradients, "steps": {}}
+    for steps in problem.steps:
+        rows = measure(problem, steps, working, args.repeats, args.seconds)
+        if args.resident and (problem.name, steps) in (("omniglot", 5), ("gpt", 20)):
+            add_resident_memory(rows, problem.name, steps, args.threads)
+        show(problem.name, steps, rows, gradients)
+        numbers["steps"][str(steps)] = rows
+        sys.stdout.flush()
+    return numbers | {"threads": args.threads, "load average at the start": load, "seconds": time.perf_counter() - began}
+
+
+def stored(name: str) -> dict:
+    "The numbers of an earlier run, of which this one replaces a part."
+    there = os.environ.get("METALEARN_RESULTS") and Path(os.environ["METALEARN_RESULTS"], f"{name}.json").exists()
+    return load_results(name, missing={"numbers": {}})["numbers"] if there else {}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--repeats", type=int, default=40, help="rounds at most")
+    parser.add_argument("--seconds", type=float, default=40, help="for the rounds of one problem with one number of steps; three rounds are made in any case")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="tiny versions of the problems, two rounds, to see that everything runs")
+    parser.add_argument("--no-resident", dest="resident", action="store_false", help="leave out the fresh processes that measure resident memory")
+    parser.add_argument("--one", nargs=3, metavar=("PROBLEM", "STEPS", "WAY"), help="print by how many MB one call of one way raises resident memory")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=25)
-    parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
+    args = parse()
     torch.set_num_threads(args.threads)
-    began, numbers = time.perf_counter(), {}
-    tasks = SinusoidTasks().sample(args.tasks, torch.Generator().manual_seed(0))
-    print(f"{'steps':>5}  {'way':<22}{'ms':>9}{'tasks/s':>10}{'× loop':>9}{'floors':>9}")
-    for k in (1, 5, 10):
-        ways = {"python loop": python_loop(tasks, k), "engine": engine(tasks, k), "engine, checkpointed": engine(tasks, k, memory="checkpoint"),
-                "engine, first order": engine(tasks, k, first_order=True), "floor": floor(tasks, 2 * k + 1), "floor, first order": floor(tasks, k + 1)}
-        check_same_gradient(ways)
-        ms = median_ms(ways, args.repeats)
-        for name, value in ms.items():
-            base = ms["floor, first order" if "first order" in name else "floor"]
-            numbers[f"{k} steps, {name}"] = {"ms": value, "tasks per second": 1000 * args.tasks / value, "faster than the loop": ms["python loop"] / value, "times the floor": value / base}
-            print(f"{k:>5}  {name:<22}{value:>9.2f}{1000 * args.tasks / value:>10.0f}{ms['python loop'] / value:>9.2f}{value / base:>9.2f}")
-    save_results("benchmarks/inner_loop", numbers, seed=0, config=vars(args), seconds=time.perf_counter() - began)
+    if args.one:
+        name, steps, way = args.one
+        problem = PROBLEMS[name]()
+        ways = {**WAYS, **load_rivals()[0]}
+        print(resident_megabytes(ways[way].make(problem.network(), problem, problem.tasks, int(steps))))
+        return
+    if args.quick:
+        args.repeats, args.resident = min(args.repeats, 2), False
+    else:
+        os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
+    makers, name_of_results = (SMALL, f"{NAME}_quick") if args.quick else (PROBLEMS, NAME)
+    numbers = stored(name_of_results)
+    for name in args.problems:
+        numbers[name] = run_problem(makers[name](), args)
+        numbers["targets"] = targets(numbers)
+        config = {k: v for k, v in vars(args).items() if k != "one"}
+        save_results(name_of_results, numbers, seed=0, config=config, seconds=sum(numbers[n]["seconds"] for n in PROBLEMS if n in numbers))
+    show_targets(numbers["targets"])
 
 
 if __name__ == "__main__":

@@ -14,25 +14,7 @@ from metalearn_book.foundations.tasks import ClassTasks, Examples, SinusoidTasks
 from metalearn_book.foundations.training import Evaluation, evaluate, meta_train, mse
 from metalearn_book.optimization.maml import (MAML, AtSteps, BasisRegression, FixedLabelTasks, OneAtATime, TextNet, adaptation_curve, conv4, one_at_a_time, pre_post,
                                               pretrain_classifier, spread, word_ids)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def double(tasks):
-    def up(t):
-        return t.double() if t.is_floating_point() else t
-    return TaskBatch(tasks.support.map(up), tasks.query.map(up))
-
-
-def sinusoids(n=4, seed=0, **options):
-    return double(SinusoidTasks(**{"k_shot": 6, "n_query": 5, **options}).sample(n, gen(seed)))
-
-
-def sine_net(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+from shared import gen, sine_net, sinusoids
 
 
 def gradient(loss, model):
