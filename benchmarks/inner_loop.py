@@ -1,6 +1,6 @@
 """Speed and memory of the inner-loop engine against learn2learn, higher, TorchOpt, a plain loop and vmap(grad), all in one run.
 
-    benchmarks/rivals.sh && python benchmarks/inner_loop.py [--problems sinusoids omniglot gpt] [--repeats 40] [--seconds 40] [--threads 2] [--quick]
+    benchmarks/rivals.sh && python benchmarks/inner_loop.py [--problems sinusoids omniglot gpt] [--repeats 40] [--seconds 25] [--threads 2] [--quick]
 
 Three problems: 25 sinusoid tasks on a small network, Omniglot on a four-layer convolutional network, and a small GPT for memory
 against inner steps. The meta-gradients of all ways are compared in float64 before anything is timed; a library whose gradient is
@@ -32,6 +32,7 @@ from metalearn_book.book.results import load_results, save_results
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/inner_loop"
 CHECKED_STEPS = 5
+WEIGHED = ("engine", "engine, checkpoint", "engine, adjoint", "engine, all tasks at once", "python loop", "vmap(grad)", "learn2learn")
 FASTER = "times as fast as "
 
 
@@ -61,7 +62,7 @@ def measure(problem: Problem, steps: int, ways: dict[str, Way], most: int, secon
 def add_resident_memory(rows: dict[str, dict], problem: str, steps: int, threads: int) -> None:
     "The second opinion on memory: one fresh process for each way."
     for name in rows:
-        if name not in FLOORS and "first order" not in name:
+        if name in WEIGHED:
             rows[name]["peak RSS, MB"] = resident_in_fresh_process(Path(__file__), "--one", problem, str(steps), name, "--threads", str(threads))
 
 
@@ -98,7 +99,7 @@ def run_problem(problem: Problem, args: argparse.Namespace) -> dict:
     working = {n: w for n, w in {**WAYS, **rivals}.items() if not isinstance(gradients[n], str)}
     numbers: dict = {"what": problem.what, "libraries": state, "difference of the gradient": gradients, "steps": {}}
     for steps in problem.steps:
-        rows = measure(problem, steps, working, args.repeats, args.seconds)
+        rows = measure(problem, steps, working, args.repeats if steps <= 20 else 1, args.seconds)     # beyond, it is memory that tells something
         if args.resident and (problem.name, steps) in (("omniglot", 5), ("gpt", 20)):
             add_resident_memory(rows, problem.name, steps, args.threads)
         show(problem.name, steps, rows, gradients)
@@ -117,7 +118,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--repeats", type=int, default=40, help="rounds at most")
-    parser.add_argument("--seconds", type=float, default=40, help="for the rounds of one problem with one number of steps; three rounds are made in any case")
+    parser.add_argument("--seconds", type=float, default=25, help="for the rounds of one problem with one number of steps; three rounds are made in any case")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="tiny versions of the problems, two rounds, to see that everything runs")
     parser.add_argument("--no-resident", dest="resident", action="store_false", help="leave out the fresh processes that measure resident memory")
