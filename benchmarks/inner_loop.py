@@ -4,11 +4,11 @@
 
 Three problems: 25 sinusoid tasks on a small network, Omniglot on a four-layer convolutional network, and a small GPT for memory
 against inner steps. The meta-gradients of all ways are compared in float64 before anything is timed; a library whose gradient is
-wrong is timed all the same, and marked. The ways are called in turn; times are medians, ratios are medians of the ratios within a round,
-with quartiles; the processor time of all threads is a second opinion for a machine that is not idle. "MB" is the peak of the bytes of
-living tensors, the same in each run; "RSS" how far the first call in a fresh process raises its resident memory. The floor is the same
-examples through one shared network, forward and backward, as often as the method needs: with k inner steps 2k + 1 times, in first order
-k + 1 times.
+wrong is timed all the same, and marked. The ways are called in turn, each round begins with another one, and a fast one is called several
+times in a row until 50 ms are over, as training does; times are medians, ratios are medians of the ratios within a round, with quartiles;
+the processor time of all threads is a second opinion for a machine that is not idle. "MB" is the peak of the bytes of living tensors, the
+same in each run; "RSS" how far the first call in a fresh process raises its resident memory. The floor is the same examples through one
+shared network, forward and backward, as often as the method needs: with k inner steps 2k + 1 times, in first order k + 1 times.
 The numbers go to results/benchmarks/inner_loop.json; a run of some problems leaves those of the others. A run with --quick is stored apart,
 and only where METALEARN_RESULTS is set.
 """

@@ -66,22 +66,31 @@ def built(ways: dict[str, Way], problem: Problem, steps: int) -> dict[str, Run]:
 Times = dict[str, list[float]]
 
 
-def time_in_turn(runs: dict[str, Run], most: int, seconds: float, label: str) -> tuple[Times, Times]:
+def timed(run: Run, shortest: float) -> tuple[float, float]:
+    "Milliseconds of one call, by the clock and of the processors: the mean over as many calls in a row as take `shortest` ms."
+    calls, start, start_cpu = 0, time.perf_counter(), time.process_time()
+    while calls == 0 or 1000 * (time.perf_counter() - start) < shortest:
+        run()
+        calls += 1
+    return 1000 * (time.perf_counter() - start) / calls, 1000 * (time.process_time() - start_cpu) / calls
+
+
+def time_in_turn(runs: dict[str, Run], most: int, seconds: float, label: str, shortest: float = 50.0) -> tuple[Times, Times]:
     """Milliseconds of each way in each round: by the clock, and of the processors. As many rounds as fit into `seconds`, but 3 to `most`.
 
+    A turn lasts at least `shortest` ms, with several calls in a row if one is faster: training repeats the same step, so its data are in the caches.
     Processor time, of all threads together, also counts where other programs take their share of the machine.
     """
-    times, processor = {name: [] for name in runs}, {name: [] for name in runs}
+    names, times, processor = list(runs), {name: [] for name in runs}, {name: [] for name in runs}
     began, rounds = time.perf_counter(), most
     with tqdm(total=most * len(runs), desc=label, leave=False, unit="run") as bar:
         r = 0
         while r < rounds:
             gc.collect()
-            for name, run in runs.items():
-                start, start_cpu = time.perf_counter(), time.process_time()
-                run()
-                times[name].append(1000 * (time.perf_counter() - start))
-                processor[name].append(1000 * (time.process_time() - start_cpu))
+            for name in names[r % len(names):] + names[:r % len(names)]:              # who comes first may pay for the pause
+                by_clock, by_processor = timed(runs[name], shortest)
+                times[name].append(by_clock)
+                processor[name].append(by_processor)
                 bar.update()
             r += 1
             rounds = min(most, max(min(3, most), int(seconds * r / (time.perf_counter() - began))))

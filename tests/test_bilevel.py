@@ -1,5 +1,6 @@
 """Properties of the inner-loop engine: engine = per-task loop over the untouched model = finite differences, for every layer type; and its errors."""
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from metalearn_book.foundations.bilevel import (SGD, Adam, BatchStatNorm, InnerL
                                                 make_differentiable, matching_names, mse_per_task, parameter_slots, predict_one, prediction_of, quadratic_form, rate_table,
                                                 relative_difference, steps_to_walk)
 from metalearn_book.foundations.tasks import Examples, SinusoidTasks, TaskBatch
+from shared import double, gen
 
 D = 6
 
@@ -674,3 +676,31 @@ def test_plain_stacks_run_without_vmap_and_agree_with_it():
         assert not is_plain_stack(model)
         assert torch.allclose(fast, loop.predict(params, x), rtol=1e-13)
         hook.remove()
+
+
+def test_a_single_task_carries_no_task_axis_inside():
+    "The parameters of a predictor have the task axis whether or not the inner loop needed it, and the numbers are those of a batch."
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).double()
+    loop = InnerLoop(net, cross_entropy_per_task, inner_lr=0.1, inner_steps=2)
+    tasks = double(TaskBatch(*(Examples(torch.randn(3, 4, 1, 6, 6, generator=gen(k)), torch.arange(4).remainder(2).expand(3, -1)) for k in (1, 2))))
+    together = loop.adapt(tasks.support)
+    for b in range(3):
+        alone = loop.adapt(tasks[b:b + 1].support)
+        for n, p in alone.params.items():
+            assert p.shape == (1, *net.get_parameter(n).shape)
+            torch.testing.assert_close(p[0], together.params[n][b])
+        torch.testing.assert_close(alone(tasks.query.x[b:b + 1])[0], together(tasks.query.x)[b])
+
+
+def test_adjoint_refuses_a_state_that_depends_on_the_start():
+    @dataclass(frozen=True)
+    class Remembers(SGD):
+        def init(self, params):
+            return {"start": params}
+    loop = InnerLoop(nn.Linear(2, 1), mse_per_task, inner_steps=2, memory="adjoint", optimizer=Remembers())
+    support = Examples(torch.randn(1, 3, 2), torch.randn(1, 3, 1))
+    with pytest.raises(ValueError, match="first state of Remembers depends on the start"):
+        loop.adapt(support)
+    with torch.no_grad():
+        loop.adapt(support)

@@ -376,7 +376,7 @@ def test_no_steps_dropout_and_a_lost_anchor():
     with pytest.raises(ValueError, match="active dropout"):
         noisy(tasks)
     noisy.eval()(tasks).backward()
-    with pytest.raises(ValueError, match="lose the gradient of the anchor"):
+    with pytest.raises(ValueError, match="lose a gradient"):
         InnerLoop(net(), mse_per_task, optimizer=Proximal(1.0), memory="adjoint").outer_loss(tasks)
     with pytest.raises(ValueError, match="too many for a dense solve"):
         solve_dense(lambda v: v, torch.ones(1, 3000))

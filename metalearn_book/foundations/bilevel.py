@@ -10,7 +10,7 @@ import inspect
 import math
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,15 +129,17 @@ Params = dict[str, Tensor]
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over everything but the task axis, of the valid examples only."
-    values = values.flatten(2).mean(2) if values.dim() > 2 else values
     if mask is None:
-        return values.mean(1)
+        return values.flatten(1).mean(1)
+    values = values.flatten(2).mean(2) if values.dim() > 2 else values
     m = mask.to(values.dtype)
     return (values * m).sum(1) / m.sum(1).clamp_min(1)
 
 
 def cross_entropy_per_task(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     "Mean cross-entropy of each task. logits `(B, S, n_way)`, y `(B, S)` long -> `(B,)`."
+    if len(y) == 1 and mask is None:                                   # PyTorch's own mean takes fewer operations
+        return F.cross_entropy(logits[0], y[0]).view(1)
     return _masked_mean(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape), mask)
 
 
@@ -151,7 +153,7 @@ def mse_per_task(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> T
     "Mean squared error of each task. Both `(B, S, ...)` -> `(B,)`."
     if prediction.shape != y.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, y {tuple(y.shape)}; they must agree")
-    return _masked_mean((prediction - y) ** 2, mask)
+    return _masked_mean(F.mse_loss(prediction, y, reduction="none"), mask)
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #cf0ce9d9
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class SGD:
         if self.momentum:
             grads = {k: self.momentum * state["v"][k] + g for k, g in grads.items()}
             state = {"v": grads}
+        if len(rates := {lr[k] for k in params}) == 1 and isinstance(rate := rates.pop(), float):
+            return dict(zip(params, torch._foreach_sub(list(params.values()), [grads[k] for k in params], alpha=rate))), state
         return {k: p - lr[k] * grads[k] for k, p in params.items()}, state
 
 
@@ -394,10 +398,15 @@ class Predictor:
     "An adapted model for B tasks: maps x `(B, Q, ...)` to predictions `(B, Q, ...)`."
 
     def __init__(self, loop: TaskModel, params: Params, losses: list[Tensor]):
-        self.loop, self.params, self.losses = loop, params, losses      # losses[t]: (B,), before step t
+        self.loop, self._params, self.losses = loop, params, losses     # losses[t]: (B,), before step t
+
+    @property
+    def params(self) -> Params:
+        "The adapted parameters: name -> `(B, *shape)`."
+        return {n: p.unsqueeze(0) for n, p in self._params.items()} if self.loop.is_bare(self._params) else self._params
 
     def __call__(self, x) -> Tensor:
-        return self.loop.predict(self.params, x)
+        return self.loop.predict(self._params, x)
 
 
 class SharedModel(nn.Module):
@@ -413,30 +422,46 @@ class SharedModel(nn.Module):
         self.changes = make_differentiable(model, batch_norm)
         self.model, self.predict_fn, self.tasks_at_once = model, predict_fn, tasks_at_once
         self.adapted, self.slots = matching_names(model, adapt), parameter_slots(model)
+        self.homes = {n: (model.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2]) for n in self.adapted}
+        parts = list(model.modules())
+        self.norms = [m for m in parts if isinstance(m, BatchStatNorm)]
+        self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in parts)
+        self.may_attend = not all(isinstance(m, BatchStatNorm) or type(m).__module__.startswith("torch.nn.modules.") and "ttention" not in type(m).__name__ for m in parts)
+
+    def start(self) -> Params:
+        "The shared start itself: name -> `shape`."
+        return {n: module._parameters[attribute] for n, (module, attribute) in self.homes.items()}
 
     def initial(self, n_tasks: int) -> Params:
         "The shared start, once for each task: name -> `(B, *shape)`, a view."
-        own = dict(self.model.named_parameters())
-        return {n: own[n].expand(n_tasks, *own[n].shape) for n in self.adapted}
+        return {n: p.expand(n_tasks, *p.shape) for n, p in self.start().items()}
+
+    def is_bare(self, params: Params) -> bool:
+        "Are these the parameters of a single task, without a task axis?"
+        name, (module, attribute) = next(iter(self.homes.items()))
+        return params[name].dim() == module._parameters[attribute].dim()
 
     def chunk_size(self, n_tasks: int) -> int:
         "How many tasks run together: `tasks_at_once`, or all; convolutions on a CPU one by one, because there a batch of tasks saves no time."
         if self.tasks_at_once is not None:
             return min(self.tasks_at_once, n_tasks)
-        convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in self.model.modules())
-        return 1 if convolutions and next(self.model.parameters()).device.type == "cpu" else n_tasks
+        return 1 if self.convolutional and next(self.model.parameters()).device.type == "cpu" else n_tasks
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a008
 class TaskModel(SharedModel):
     "Predictions of all tasks, each with its own adapted parameters."
 
     def predict(self, params: Params, x) -> Tensor:
-        "Predictions of all tasks, `(B, Q, ...)`, each with its own adapted parameters."
+        "Predictions of all tasks, `(B, Q, ...)`, each with its own adapted parameters; those of a single task may lack the task axis."
         if self.predict_fn is prediction_of and isinstance(x, Tensor) and is_plain_stack(self.model):
             return run_stack(self.model, x, {slot: p for name, p in params.items() for slot in self.slots[name]})
-        n_tasks = len(next(iter(params.values())))
+        n_tasks = 1 if self.is_bare(params) else len(next(iter(params.values())))
+        if n_tasks == 1:
+            alone = params if self.is_bare(params) else {n: p.squeeze(0) for n, p in params.items()}
+            return self.predict_one(alone, take_task(x, 0)).unsqueeze(0)
         if self.chunk_size(n_tasks) == 1:
-            return torch.stack([self.predict_one({n: p[b] for n, p in params.items()}, take_task(x, b)) for b in range(n_tasks)])
+            per_task = zip(*(p.unbind() for p in params.values()))     # p[b] would give each task a gradient that is full of zeros
+            return torch.stack([self.predict_one(dict(zip(params, one)), take_task(x, b)) for b, one in enumerate(per_task)])
 
         def one_task(task_params, task_x):
             return call_with(self.model, task_params, self.slots, task_x, self.predict_fn)
@@ -445,14 +470,13 @@ class TaskModel(SharedModel):
 
     def predict_one(self, params: Params, x) -> Tensor:
         "Predictions `(Q, ...)` of a single task, without vmap."
-        norms = [m for m in self.model.modules() if isinstance(m, BatchStatNorm)]
         try:
-            for m in norms:
+            for m in self.norms:
                 m.one_task = True
-            with elementary_attention():
+            with elementary_attention() if self.may_attend else nullcontext():
                 return call_with(self.model, params, self.slots, x, self.predict_fn)
         finally:
-            for m in norms:
+            for m in self.norms:
                 m.one_task = False
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #4148525c
@@ -479,12 +503,11 @@ def rate_table(inner_lr, names: list[str], inner_steps: int, kind: bool | str = 
     return table.expand(rows, columns).clone()
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #897bdae0
-def check_losses(per_task: Tensor, n_tasks: int, step: int) -> None:
-    "Raise if the inner losses are not B finite numbers."
+def check_losses(per_task: Tensor, n_tasks: int, step: int, total: float = math.nan) -> None:
+    "Raise if the inner losses are not B finite numbers; a finite `total`, if their sum is known already, settles it."
     if per_task.shape != (n_tasks,):
         raise ValueError(f"loss_fn returned shape {tuple(per_task.shape)}, expected one loss for each task: ({n_tasks},)")
-    finite = torch.isfinite(per_task.detach())
-    if not finite.all():
+    if not math.isfinite(total) and not (finite := torch.isfinite(per_task.detach())).all():
         bad = (~finite).nonzero().flatten().tolist()
         raise RuntimeError(f"the inner loss of task {bad[0]} is {per_task[bad[0]].item()} before inner step {step} ({len(bad)} of {n_tasks} tasks are not finite); "
                            "lower inner_lr or look at the task's data. check_finite=False lets it pass")
@@ -530,9 +553,10 @@ class InnerStep(TaskModel):
         else:
             self.register_buffer("inner_lr", table)
 
-    def rates(self, step: int) -> Params:
-        "The learning rate of each adapted tensor at inner step `step` (the last row serves all later steps)."
-        row = self.inner_lr[min(step, len(self.inner_lr) - 1)].unbind()
+    def rates(self, step: int) -> dict[str, float | Tensor]:
+        "The learning rate of each adapted tensor at inner step `step` (the last row serves all later steps): tensors where rates are learned."
+        row = self.inner_lr[min(step, len(self.inner_lr) - 1)]
+        row = row.unbind() if row.requires_grad or row.device.type != "cpu" else row.tolist()     # plain numbers save operations
         return {n: row[i if len(row) > 1 else 0] for i, n in enumerate(self.adapted)}
 
     def inner_step(self, support: Examples, t: int, params: Params, state: dict) -> tuple[Params, dict, Tensor]:
@@ -542,9 +566,10 @@ class InnerStep(TaskModel):
             if not outer:
                 params = {k: p.detach().requires_grad_() for k, p in params.items()}
             per_task = self.loss_fn(self.predict(params, support.x), support.y, support.mask)
+            total = per_task.sum()
             if self.check_finite:
-                check_losses(per_task, support.n_tasks, t)
-            grads = torch.autograd.grad(per_task.sum(), list(params.values()), create_graph=outer and not self.first_order, allow_unused=True)
+                check_losses(per_task, support.n_tasks, t, total.item())
+            grads = torch.autograd.grad(total, list(params.values()), create_graph=outer and not self.first_order, allow_unused=True)
             if outer and not self.first_order and not self._second_order_checked:
                 check_second_order(grads)
                 self._second_order_checked = True                                    # once for each engine
@@ -654,26 +679,33 @@ class _Sweep(torch.autograd.Function):
         return None, None, None, *adjoint[:len(grads)], *path.grads
 
 
-def adapt_by_adjoint(loop: InnerStep, support: Examples, params: Params, n_steps: int, n_states: int) -> tuple[Params, list[Tensor]]:
-    "Adapted parameters and inner losses; the backward pass keeps `n_states` states of the path and walks parts of it again."
-    path = Path(loop, support, n_steps, n_states)
-    state = loop.optimizer.init({n: p.detach() for n, p in params.items()})
+def adapt_by_adjoint(loop: InnerStep, support: Examples, params: Params, n_steps: int, n_states: int, path_class: type[Path] = Path) -> tuple[Params, list[Tensor]]:
+    """Adapted parameters and inner losses; the backward pass keeps `n_states` states of the path and walks parts of it again.
+
+    path_class: a subclass of `Path` with another `pull_back`. ValueError for an optimizer whose first state depends on the start: its gradient would be lost.
+    """
+    path, state = path_class(loop, support, n_steps, n_states), loop.optimizer.init(params)
+    if any(isinstance(v, Tensor) and v.requires_grad for v in tree_leaves(state)):
+        raise ValueError(f"memory='adjoint' would lose a gradient: the first state of {type(loop.optimizer).__name__} depends on the start; say memory='store' or 'checkpoint'")
     end = _Sweep.apply(path, list(params), state, *params.values(), *path.shared)
     return dict(zip(params, end)), path.losses[:n_steps]
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a009
 class Steps(InnerStep):
     "Several inner steps. Subclasses set `inner_steps`, `memory` and `states`."
+    path_class = Path                                                  # how memory="adjoint" walks back
 
     def adapt(self, support: Examples, inner_steps: int | None = None) -> Predictor:
         "Run the inner loop on B support sets. Differentiable with respect to the start when gradients are enabled."
         if torch.is_inference_mode_enabled():
             raise RuntimeError("adapting takes gradients, which torch.inference_mode() forbids; use torch.no_grad()")
-        params, steps = self.initial(support.n_tasks), self.inner_steps if inner_steps is None else inner_steps
-        state, losses = self.optimizer.init(params), []
+        steps = self.inner_steps if inner_steps is None else inner_steps
         how = self.memory if torch.is_grad_enabled() and not self.first_order else "store"
         if how == "adjoint" and steps > 0:
-            return Predictor(self, *adapt_by_adjoint(self, support, params, steps, self.states))
+            return Predictor(self, *adapt_by_adjoint(self, support, self.initial(support.n_tasks), steps, self.states, self.path_class))
+        alone = support.n_tasks == self.chunk_size(support.n_tasks) == 1 and not is_plain_stack(self.model)      # a single task needs no task axis
+        params = self.start() if alone else self.initial(support.n_tasks)
+        state, losses = self.optimizer.init(params), []
         for t in range(steps):
             if how == "checkpoint":
                 params, state, loss = run_checkpointed(self.inner_step, support, t, params, state, use_reentrant=False)
@@ -705,7 +737,9 @@ def gradient_in_chunks(losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, 
             part = losses(tasks[i:i + size]).sum() / len(tasks)
             found = torch.autograd.grad(part, leaves, allow_unused=True)
         total = total + part.detach()
-        grads = [g if old is None else old if g is None else old + g for old, g in zip(grads, found)]
+        if pairs := [(old, g) for old, g in zip(grads, found) if old is not None and g is not None]:
+            torch._foreach_add_(*map(list, zip(*pairs)))
+        grads = [g if old is None else old for old, g in zip(grads, found)]
     return total, grads
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..foundations.bilevel import SGD, Adam, InnerLoop, Params, Path, Predictor, _Sweep, cross_entropy_per_task, fill_unused, quadratic_form
+from ..foundations.bilevel import SGD, Adam, InnerLoop, Params, Path, Predictor, cross_entropy_per_task, fill_unused, quadratic_form
 from ..foundations.tasks import Examples, TaskBatch
 from .maml import MAML
 
@@ -218,8 +218,6 @@ class Proximal:
         check_lam(self.lam)
 
     def init(self, params: Params) -> dict:
-        if torch.is_grad_enabled() and not any(p.requires_grad for p in params.values()):
-            raise ValueError("memory='adjoint' would lose the gradient of the anchor; unroll a proximal inner loop with memory='store' or 'checkpoint', or use ImplicitMAML")
         return {"anchor": params, "base": self.base.init(params)}
 
     def step(self, params: Params, grads: Params, state: dict, lr: Params) -> tuple[Params, dict]:
@@ -380,24 +378,16 @@ class MixedPath(Path):
         params, rates = here[0], self.loop.rates(t)
         self.set_random(here[2])
         a = {n: torch.zeros_like(p) if v is None else v for (n, p), v in zip(params.items(), adjoint)}
-        product, mixed = forward_product(self.loop, self.support, params, to_rows({n: rates[n].detach() * v for n, v in a.items()}), self.sources)
+        product, mixed = forward_product(self.loop, self.support, params, to_rows({n: rates[n] * v for n, v in a.items()}), self.sources)
         self.grads = [old if m is None else -m if old is None else old - m for old, m in zip(self.grads, mixed)]
         return list(from_rows(to_rows(a) - product, params).values())
 
 # %% ../../nbs/optimization/04_implicit.ipynb #163ecfb1
 class MixedLoop(InnerLoop):
     "An inner loop of plain gradient descent with the adjoint sweep, whose Hessian-vector products are forward over reverse. Options as in `InnerLoop`, without memory, optimizer and learn_lr."
+    path_class = MixedPath
 
     def __init__(self, model: nn.Module, loss_fn: Callable = cross_entropy_per_task, **inner):
         if unfit := sorted({"memory", "optimizer", "learn_lr"} & set(inner)):
             raise ValueError(f"{unfit[0]} is not an option here: the product a − H (α a) is that of plain gradient descent with fixed rates; InnerLoop with memory='adjoint' takes any optimizer")
         super().__init__(model, loss_fn, memory="adjoint", **inner)
-
-    def adapt(self, support: Examples, inner_steps: int | None = None) -> Predictor:
-        "Run the inner loop; the backward pass is the mixed-mode sweep."
-        steps = self.inner_steps if inner_steps is None else inner_steps
-        if not torch.is_grad_enabled() or self.first_order or steps == 0:
-            return super().adapt(support, inner_steps)
-        path, params = MixedPath(self, support, steps, self.states), self.initial(support.n_tasks)
-        end = _Sweep.apply(path, list(params), {}, *params.values(), *path.shared)
-        return Predictor(self, dict(zip(params, end)), path.losses[:steps])

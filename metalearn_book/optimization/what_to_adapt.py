@@ -50,7 +50,7 @@ class ElementRates(InnerLoop):
         if len(self.inner_lr) > 1:
             raise ValueError(f"inner_lr has {len(self.inner_lr)} values, one for each step, but all steps share the rates; give one number, or one for each glob")
         own, first = dict(model.named_parameters()), super().rates(0)
-        self.alpha = nn.ParameterList(torch.full_like(own[n], first[n].item()) for n in self.adapted)
+        self.alpha = nn.ParameterList(torch.full_like(own[n], float(first[n])) for n in self.adapted)
 
     def rates(self, step: int) -> Params:
         "The learned rates, each with the shape of its parameter."
