@@ -153,7 +153,7 @@ def mse_per_task(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> T
     "Mean squared error of each task. Both `(B, S, ...)` -> `(B,)`."
     if prediction.shape != y.shape:
         raise ValueError(f"prediction has shape {tuple(prediction.shape)}, y {tuple(y.shape)}; they must agree")
-    return _masked_mean(F.mse_loss(prediction, y, reduction="none"), mask)
+    return _masked_mean((prediction - y) ** 2, mask)
 
 # %% ../../nbs/foundations/03_bilevel.ipynb #cf0ce9d9
 @dataclass(frozen=True)
@@ -168,9 +168,7 @@ class SGD:
         if self.momentum:
             grads = {k: self.momentum * state["v"][k] + g for k, g in grads.items()}
             state = {"v": grads}
-        if len(rates := {lr[k] for k in params}) == 1 and isinstance(rate := rates.pop(), float):
-            return dict(zip(params, torch._foreach_sub(list(params.values()), [grads[k] for k in params], alpha=rate))), state
-        return {k: p - lr[k] * grads[k] for k, p in params.items()}, state
+        return {k: torch.sub(p, grads[k], alpha=lr[k]) if isinstance(lr[k], float) else p - lr[k] * grads[k] for k, p in params.items()}, state
 
 
 @dataclass(frozen=True)
