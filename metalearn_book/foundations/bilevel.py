@@ -406,7 +406,7 @@ class Predictor:
     def __call__(self, x) -> Tensor:
         return self.loop.predict(self._params, x)
 
-
+# %% ../../nbs/foundations/03_bilevel.ipynb #b1e4a010
 class SharedModel(nn.Module):
     """A model whose adapted parameters carry a leading task axis; all others are shared by the tasks.
 
