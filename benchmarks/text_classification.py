@@ -1,0 +1,307 @@
+"""Runs of the chapter on text classification that train the encoder: minutes each, more than an hour of one core in all.
+
+    python benchmarks/text_classification.py [--only episodes full-way ...] [--no-bf16] [--list]
+
+Every cell of every table is stored in results/benchmarks/text_classification.json as soon as it is measured, and a restart goes on with what is missing.
+Trained encoders are kept under _build/text_classification. Training uses bfloat16 where --no-bf16 is not given; what is measured is encoded in float32.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from measure import resident_megabytes
+from safetensors.torch import load_file, save_file
+
+from metalearn_book.book.results import load_results, save_results
+from metalearn_book.case_studies.text_classification import (FewShotClassifier, TaskHeads, TopLayers, contrastive_loss, draw_shots, fit_head, lower_states,
+                                                            pair_loss, prototype_loss, train_encoder, without_copies)
+from metalearn_book.data import available, class_split, load_dataset_by_name
+from metalearn_book.foundations.encoders import NearestPrototype, TextEncoder, cached_features, fine_tune, load_encoder
+from metalearn_book.foundations.tasks import ClassTasks
+from metalearn_book.foundations.training import evaluate, meta_train, paired_difference
+from metalearn_book.metric.closed_form import RidgeHead
+from metalearn_book.metric.prototypes import ProtoNet, ResidualMap, Transductive
+from metalearn_book.optimization.maml import MAML
+from metalearn_book.optimization.reptile import Reptile
+from metalearn_book.optimization.what_to_adapt import ANIL
+
+ROOT = Path(__file__).resolve().parent.parent
+INTENTS = ("banking77", "clinc150", "hwu64")
+LOSSES: dict[str, Callable] = {"prototype": prototype_loss, "contrastive": contrastive_loss, "pair": pair_loss}
+META_STEPS, N_EPISODES, SEED = 200, 600, 0
+PASSES, MOST_STEPS = 12, 300      # of tuning on the examples
+Labelled = tuple[list[str], list[str]]
+
+
+def numbered(labels: list[str]) -> torch.Tensor:
+    classes = sorted(set(labels))
+    return torch.tensor([classes.index(v) for v in labels])
+
+
+@dataclass
+class Bench:
+    "What the cells share: data, the pretrained encoder, and the encoders that were trained."
+    bf16: bool
+    folder: Path
+
+    def __post_init__(self):
+        self.encoder = load_encoder("minilm")
+
+    def features(self, encoder: TextEncoder, name: str, texts: list[str]) -> torch.Tensor:
+        "Vectors; those of the pretrained encoder come from the cache of the chapter where the texts are a whole set."
+        if encoder is not self.encoder:
+            return encoder.encode(texts, 32)
+        every = load_dataset_by_name(name).texts
+        place = {t: i for i, t in enumerate(every)}
+        return cached_features(encoder, every, key=name)[[place[t] for t in texts]]
+
+    # ---------------------------------------------------------------- encoders
+
+    def sets(self, target: str, kind: str) -> list[Labelled]:
+        "Own training classes (\"own\"), all classes of the other intent sets (\"others\"), or both (\"all\"); copies of the target's test texts are taken out."
+        test = load_dataset_by_name(target, part="test").texts
+        d = load_dataset_by_name(target, part="train").where(classes=class_split(target)["train"])
+        others = [load_dataset_by_name(n, part="train") for n in INTENTS if n != target]
+        return [(d.texts, d.labels)] * (kind != "others") + [without_copies(d.texts, d.labels, test) for d in others] * (kind != "own")
+
+    def trained(self, target: str, kind: str, loss: str = "prototype") -> TextEncoder:
+        "The encoder meta-trained for one target; made once."
+        if kind == "frozen":
+            return self.encoder
+        path = self.folder / f"{target}-{kind}-{loss}.safetensors"
+        if path.exists():
+            made = load_encoder("minilm")
+            made.model.load_state_dict(load_file(path), strict=True)
+            return made.requires_grad_(False).eval()
+        sets = self.sets(target, kind)
+        function = TaskHeads(self.encoder.dim, [len(set(labels)) for _, labels in sets]) if loss == "multi-task" else LOSSES[loss]
+        made = train_encoder(self.encoder, sets, function, steps=META_STEPS, n_classes=16, per_class=4, lr=1e-4, layers=3, seed=SEED, bf16=self.bf16)
+        save_file({k: v.contiguous() for k, v in made.model.state_dict().items()}, path)
+        return made
+
+    # ---------------------------------------------------------------- episodes
+
+    def beside(self, x: torch.Tensor, name: str, texts: list[str]) -> torch.Tensor:
+        "Vectors of a trained encoder with those of the pretrained one beside them, of length 1 again."
+        return F.normalize(torch.cat([x, self.features(self.encoder, name, texts)], -1), dim=-1)
+
+    def five_way(self, encoder: TextEncoder, name: str, shots=(1, 5)) -> dict:
+        "Test episodes: class means; on vectors with the pretrained ones beside them class means, ridge, and means refined by all queries (transductive)."
+        d = load_dataset_by_name(name).where(classes=class_split(name)["test"])
+        d = d.where(part="test") if name != "hwu64" else d
+        x = self.features(encoder, name, d.texts)
+        both = x if encoder is self.encoder else self.beside(x, name, d.texts)
+        learners = {"": (NearestPrototype(), x), ", beside": (NearestPrototype(), both), ", beside, ridge": (RidgeHead(lam=0.3, free_bias=True), both),
+                    ", beside, transductive": (Transductive(ProtoNet(temperature=0.1), "soft", steps=2), both)}
+        return {f"{k}-shot{what}": evaluate(learner, ClassTasks(z, d.labels, 5, k, 15), N_EPISODES) for k in shots for what, (learner, z) in learners.items()}
+
+    def mapped(self, name: str, kind: str) -> dict:
+        "A linear map, trained by episodes over own training classes, on the pretrained vectors or on both vectors of each text."
+        d, classes = load_dataset_by_name(name), class_split(name)
+        own, test = d.where(part="train", classes=classes["train"]), d.where(classes=classes["test"])
+        own = own._keep(draw_shots(own.labels, 60, SEED, exact=False))
+        test = test.where(part="test") if name != "hwu64" else test
+        x, query = (self.features(self.encoder, name, part.texts) for part in (own, test))
+        if kind != "frozen":
+            encoder = self.trained(name, kind)
+            x, query = (self.beside(self.features(encoder, name, part.texts), name, part.texts) for part in (own, test))
+        torch.manual_seed(SEED)
+        learner = ProtoNet(ResidualMap(x.shape[1]), temperature=0.1)
+        meta_train(learner, ClassTasks(x, own.labels, 30, 1, 3), steps=300, tasks_per_step=4, outer_lr=1e-3, progress=False)
+        with torch.no_grad():
+            z = learner.eval().body(query)
+        return {f"{k}-shot{what}": evaluate(head, ClassTasks(z, test.labels, 5, k, 15), N_EPISODES) for k in (1, 5)
+                for what, head in (("", NearestPrototype()), (", ridge", RidgeHead(lam=0.3, free_bias=True)))}
+
+    # ---------------------------------------------------------------- full-way
+
+    def full_way(self, name: str, k: int, way: str, draw: int) -> dict:
+        "Accuracy on the whole test part with k examples of each class; of a tuned encoder also with the pretrained vectors beside its own."
+        train, test = load_dataset_by_name(name, part="train"), load_dataset_by_name(name, part="test")
+        rows = draw_shots(train.labels, k, draw, exact=False)
+        texts, labels = [train.texts[i] for i in rows], [train.labels[i] for i in rows]
+        start, how = way.split(", ")
+        encoder = self.trained(name, "others" if start == "meta" else "frozen")
+        steps = min(max(20, round(PASSES * len(texts) / 64)), MOST_STEPS)
+        if how == "fine-tuned":
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                model = fine_tune(encoder, texts, labels, train=3, steps=2 * steps, batch_size=32, lr=1e-4, head_lr=1e-2, seed=draw)
+            return {"": sum(a == b for a, b in zip(model.predict(test.texts), test.labels)) / len(test)}
+        if how != "as is":
+            loss = TaskHeads.from_means(self.features(encoder, name, texts), numbered(labels)) if how == "vectors" else LOSSES[how]
+            encoder = train_encoder(encoder, [(texts, labels)], loss, steps=steps, n_classes=32, per_class=2, lr=1e-4, layers=3, seed=draw, bf16=self.bf16)
+        x, query = self.features(encoder, name, texts), self.features(encoder, name, test.texts)
+        pairs = {"": (x, query)} | ({" + pretrained": (self.beside(x, name, texts), self.beside(query, name, test.texts))} if encoder is not self.encoder else {})
+        return {what: self.full_head(*pair, labels, test.labels) for what, pair in pairs.items()}
+
+    def full_head(self, x: torch.Tensor, query: torch.Tensor, labels: list[str], answers: list[str]) -> float:
+        y = numbered(labels)
+        weight, bias = fit_head(x, y, int(y.max()) + 1)
+        return ((query @ weight.T + bias).argmax(-1) == numbered(answers)).float().mean().item()
+
+    # ---------------------------------------------------------------- losses
+
+    def loss_cell(self, loss: str) -> dict:
+        encoder = self.trained("banking77", "frozen" if loss == "frozen" else "others", loss)
+        train, test = load_dataset_by_name("banking77", part="train"), load_dataset_by_name("banking77", part="test")
+        rows = draw_shots(train.labels, 10, 0)
+        x, query = self.features(encoder, "banking77", [train.texts[i] for i in rows]), self.features(encoder, "banking77", test.texts)
+        return self.five_way(encoder, "banking77") | {"full-way": self.full_head(x, query, [train.labels[i] for i in rows], test.labels)}
+
+    # ---------------------------------------------------------------- learners on the top layer
+
+    MAX_TOKENS, OUTER, TASKS, TOP_EPISODES = 16, 40, 3, 50
+
+    def top_pool(self, part: str, most: int) -> ClassTasks:
+        "States below the top layer of short Banking77 texts of one part of the class split."
+        d = load_dataset_by_name("banking77", part="test" if part == "test" else "train").where(classes=class_split("banking77")[part])
+        lengths, count, rows = [len(i) for i in self.encoder.token_ids(d.texts)], {}, []
+        for i, label in enumerate(d.labels):
+            if lengths[i] <= self.MAX_TOKENS and count.get(label, 0) < most:
+                rows.append(i)
+                count[label] = count.get(label, 0) + 1
+        return lower_states(self.encoder, [d.texts[i] for i in rows], 1), [d.labels[i] for i in rows]
+
+    def learners(self) -> dict[str, Callable]:
+        def top(n_way=None):
+            return TopLayers(self.encoder, 1, n_way).eval()
+        rates = {"layers.*": 0.02, "head.*": 5.0}
+        return {"class means, nothing trained": lambda: ProtoNet(top(), temperature=0.1), "class means": lambda: ProtoNet(top(), temperature=0.1),
+                "ridge": lambda: RidgeHead(top(), lam=0.3, scale=10.0, free_bias=True), "MAML": lambda: MAML(top(5), inner_lr=rates, inner_steps=3, learn_lr="tensor"),
+                "FOMAML": lambda: MAML(top(5), inner_lr=rates, inner_steps=3, learn_lr="tensor", first_order=True),
+                "ANIL": lambda: ANIL(top(5), inner_lr=5.0, inner_steps=3, learn_lr="tensor"), "Reptile": lambda: Reptile(top(5), inner_lr=rates, inner_steps=3)}
+
+    def contest(self, method: str) -> dict:
+        learner, began = self.learners()[method](), time.process_time()
+        if method != "class means, nothing trained":
+            outer = torch.optim.SGD(learner.parameters(), lr=0.5) if method == "Reptile" else torch.optim.AdamW(learner.parameters(), lr=1e-4)
+            tasks = ClassTasks(*self.top_pool("train", 40), 5, 2, 3)
+            meta_train(learner, tasks, steps=self.OUTER, tasks_per_step=self.TASKS, optimizer=outer, seed=SEED, progress=False)
+        minutes, (pool, labels) = (time.process_time() - began) / 60, self.top_pool("test", 40)
+        test = {k: ClassTasks(pool, labels, 5, k, 5) for k in (1, 5)}
+        frozen = ProtoNet(TopLayers(self.encoder, 1).eval(), temperature=0.1)
+        found = {k: evaluate(learner, t, self.TOP_EPISODES, tasks_per_batch=5) for k, t in test.items()}
+        return {"1-shot": found[1], "5-shot": found[5], "gain": paired_difference(found[5], evaluate(frozen, test[5], self.TOP_EPISODES, tasks_per_batch=5)), "minutes": minutes}
+
+    # ---------------------------------------------------------------- tasks of another kind, time and memory
+
+    def away(self, target: str | None) -> dict:
+        encoder = self.encoder if target is None else self.trained(target, "others")
+        topics = load_dataset_by_name("huffpost").where(classes=class_split("huffpost")["test"])
+        topics = topics._keep(draw_shots(topics.labels, 50, 0))
+        reviews = load_dataset_by_name("uci_sentiment").where(domain="yelp")
+        reviews = reviews._keep(draw_shots(reviews.labels, 200, 0))
+        return {"topics": evaluate(NearestPrototype(), ClassTasks(encoder.encode(topics.texts, 32), topics.labels, 5, 5, 15), N_EPISODES),
+                "sentiment": evaluate(NearestPrototype(), ClassTasks(encoder.encode(reviews.texts, 32), reviews.labels, 2, 5, 15), N_EPISODES)}
+
+    def timing(self) -> dict:
+        "Seconds of fit and predict, and what 10,000 texts at once add to the memory of this process (MB)."
+        train, test = load_dataset_by_name("clinc150", part="train"), load_dataset_by_name("clinc150", part="test")
+        ten = train.where(classes=train.classes[:10])
+        rows, found = draw_shots(ten.labels, 5, 0), {}
+        texts, labels = [ten.texts[i] for i in rows], [ten.labels[i] for i in rows]
+        for tune in ("none", "contrastive"):
+            began = time.perf_counter()
+            model = FewShotClassifier("minilm", tune=tune).fit(texts, labels)
+            found[f"fit on 50 sentences, tune=\"{tune}\", with loading the encoder (seconds)"] = time.perf_counter() - began
+        began = time.perf_counter()
+        model.predict(test.texts[:1000])
+        found["predict 1,000 short texts (seconds)"] = time.perf_counter() - began
+        found["predict 10,000 texts at once: growth of peak memory (MB)"] = resident_megabytes(lambda: model.predict((train.texts + test.texts)[:10_000]))
+        return found
+
+
+Job = tuple[str, str, float, Callable[[], object]]     # section, key, CPU seconds (a guess, for the estimate), what to do
+
+
+def jobs(b: Bench) -> list[Job]:
+    "All cells, the most important first."
+    def full(name: str, k: int, way: str, draw: int, cost: float) -> Job:
+        return "full-way", f"{name}, {k}, {way} #{draw}", cost, lambda: b.full_way(name, k, way, draw)
+    tune = {"banking77": 70, "clinc150": 90, "hwu64": 35}
+
+    def met(kind: str, names=INTENTS) -> list[Job]:
+        return [("episodes", f"{n}, {kind}", 5 if kind == "frozen" else 100, lambda n=n: b.five_way(b.trained(n, kind), n)) for n in names]
+    out = met("own", ("banking77", "clinc150")) + met("frozen") + [full(n, k, "pretrained, as is", draw, 4) for n in INTENTS for k in (5, 10) for draw in (0, 1, 2)]
+    out += [full("banking77", 10, "pretrained, prototype", 0, 70), full("clinc150", 10, "pretrained, vectors", 0, 90)] + met("others", ("banking77", "clinc150"))
+    out += [("losses", loss, 70, lambda loss=loss: b.loss_cell(loss)) for loss in ("frozen", "prototype")] + [("top layer", m, 40, lambda m=m: b.contest(m)) for m in b.learners() if m != "FOMAML"]
+    out += [("losses", "multi-task", 70, lambda: b.loss_cell("multi-task")), full("banking77", 10, "pretrained, vectors", 0, 70)] + [full(n, 10, "meta, as is", 0, 18) for n in ("banking77", "clinc150")] + met("others")
+    out += [full("hwu64", 10, "meta, as is", 0, 18), full("banking77", 5, "pretrained, vectors", 0, 40), full("clinc150", 10, "meta, vectors", 0, 110)] + [full("hwu64", 10, way, 0, 35) for way in ("meta, vectors", "pretrained, vectors")]
+    out += [("timing", "all", 40, b.timing), full("banking77", 2, "pretrained, vectors", 0, 20)]
+    out += [("away", title, 20, lambda t=t: b.away(t)) for title, t in (("encoder as it is", None), ("meta-trained on CLINC150 and HWU64", "banking77"), ("meta-trained on Banking77 and HWU64", "clinc150"))]
+    out += [full("banking77", 10, "pretrained, pair", 0, 80), full("banking77", 20, "pretrained, vectors", 0, 110), full("banking77", 10, "pretrained, contrastive", 0, 80), full("banking77", 50, "pretrained, vectors", 0, 130)]
+    out += [full("clinc150", 5, "pretrained, vectors", 0, 60), full("hwu64", 5, "pretrained, vectors", 0, 25)]
+    out += [full("banking77", k, "pretrained, vectors", 0, c) for k, c in ((10, 70), (5, 40), (2, 20))] + [("losses", loss, 70, lambda loss=loss: b.loss_cell(loss)) for loss in ("frozen", "prototype", "multi-task", "contrastive")]
+    out += [("top layer", m, 40, lambda m=m: b.contest(m)) for m in b.learners() if m != "FOMAML"] + [full("banking77", k, "pretrained, fine-tuned", 0, c) for k, c in ((10, 70), (5, 40))]
+    out += [full("clinc150", 10, "meta, vectors", 0, 90)] + [("map", f"{n}, {kind}", 40, lambda n=n, kind=kind: b.mapped(n, kind)) for kind in ("own", "frozen") for n in ("banking77", "clinc150")]
+    out += [("away", title, 20, lambda t=t: b.away(t)) for title, t in (("encoder as it is", None), ("meta-trained on CLINC150 and HWU64", "banking77"), ("meta-trained on Banking77 and HWU64", "clinc150"))]
+    out += [("timing", "all", 60, b.timing)] + [full("banking77", k, "pretrained, as is", 0, 5) for k in (1, 2, 20, 50)]
+    out += [full(n, 10, "pretrained, vectors", 1, tune[n]) for n in ("clinc150", "banking77")] + [full("hwu64", 10, way, 0, 35) for way in ("pretrained, vectors", "meta, vectors")] + [("losses", "pair", 70, lambda: b.loss_cell("pair"))]
+    out += [full("banking77", 10, way, 0, 70) for way in ("pretrained, pair", "pretrained, contrastive", "meta, vectors")] + [full(n, 5, way, 0, 0.6 * tune[n]) for n in ("clinc150", "hwu64") for way in ("pretrained, vectors", "meta, as is")]
+    out += [full("banking77", 20, way, 0, 110) for way in ("pretrained, vectors", "pretrained, fine-tuned")] + [full("banking77", 5, "meta, as is", 0, 18)] + [full(n, 10, "pretrained, fine-tuned", 0, tune[n]) for n in ("hwu64", "clinc150")]
+    out += [full("banking77", 50, way, 0, 130) for way in ("pretrained, vectors", "pretrained, fine-tuned")] + [full("banking77", k, "pretrained, fine-tuned", 0, 30) for k in (1, 2)] + met("own", ("hwu64",)) + [("top layer", "FOMAML", 60, lambda: b.contest("FOMAML"))]
+    out += [full(n, 10, way, draw, tune[n]) for draw in (1, 2) for way in ("pretrained, vectors", "meta, vectors") for n in INTENTS] + met("all")
+    out += [full(n, 10, way, 0, tune[n]) for n in ("clinc150", "hwu64") for way in ("pretrained, prototype", "pretrained, pair", "pretrained, contrastive")]
+    out = list({(section, key): (section, key, cost, work) for section, key, cost, work in out}.values())      # a cell that is listed twice keeps its first place
+    return out
+
+
+def for_chapter(cells: dict, b: Bench) -> dict:
+    "Measured cells in the form in which the chapter reads them: draws of one cell in one list."
+    numbers: dict = {section: {} for section in ("episodes", "map", "full-way", "losses", "top layer", "away", "timing")}
+    for section, key, _, _ in jobs(b):
+        if (value := cells.get(f"{section}: {key}")) is None:
+            continue
+        if section == "full-way":
+            for what, share in value.items():
+                numbers[section].setdefault(key.split(" #")[0] + what, []).append(share)
+        elif section == "top layer":
+            numbers[section].setdefault("methods", {})[key] = value
+        else:
+            numbers[section] |= value if section == "timing" else {key: value}
+    numbers["episodes"]["n_episodes"], numbers["losses"]["steps"] = N_EPISODES, META_STEPS
+    numbers["top layer"] |= {"max_tokens": b.MAX_TOKENS, "n_episodes": b.TOP_EPISODES, "meta_steps": b.OUTER, "tasks_per_step": b.TASKS} if numbers["top layer"] else {}
+    return numbers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="sections to measure, such as episodes or full-way")
+    parser.add_argument("--no-bf16", action="store_true", help="train in float32: slower, for processors without bfloat16")
+    parser.add_argument("--list", action="store_true", help="say what is missing, and stop")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
+    if missing := [n for n in (*INTENTS, "huffpost", "uci_sentiment") if not available(n)]:
+        raise SystemExit(f"not available: {', '.join(missing)}; set METALEARN_DATA to the folder that holds them")
+    folder = ROOT / "_build" / "text_classification"
+    folder.mkdir(parents=True, exist_ok=True)
+    b, at = Bench(not args.no_bf16, folder), "benchmarks/text_classification"
+    entry = load_results(at, missing={"numbers": {}})
+    cells, seconds = entry["numbers"].get("cells", {}), entry.get("seconds", 0)
+    todo = [j for j in jobs(b) if f"{j[0]}: {j[1]}" not in cells and (not args.only or j[0] in args.only)]
+    left = sum(j[2] for j in todo)
+    print(f"{len(todo)} cells to measure, about {left / 60:.0f} CPU minutes", flush=True)
+    if args.list:
+        return print("\n".join(f"  {j[0]}: {j[1]}" for j in todo))
+    for section, key, guess, work in todo:
+        began = time.process_time()
+        value = work()
+        took, left = time.process_time() - began, left - guess
+        seconds += took
+        entry = save_results(at, {"cells": cells | {f"{section}: {key}": value}}, seed=SEED, config={})      # plain numbers from `Evaluation`s
+        cells = entry["numbers"]["cells"]
+        save_results(at, {"cells": cells, **for_chapter(cells, b)}, seed=SEED, seconds=seconds,
+                     config={"bf16": b.bf16, "meta steps": META_STEPS, "passes": PASSES, "most steps": MOST_STEPS, "episodes": N_EPISODES, "layers": 3, "lr": 1e-4})
+        print(f"{section}: {key}: {took:.0f} s, about {left / 60:.0f} CPU minutes left: {cells[f'{section}: {key}']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
