@@ -201,6 +201,12 @@ def test_the_api_page_is_read_from_the_source(tmp_path):
     assert "_hidden" not in page and "(api-part-a)=" in api_reference.page("myst", tmp_path)
 
 
+def test_names_that_differ_in_capitals_only_have_their_own_anchors():
+    assert api_reference.symbol_anchor("a.b", "Score", ["Score", "score"]) == "api-a-b-score-class"
+    assert api_reference.symbol_anchor("a.b", "score", ["Score", "score"]) == "api-a-b-score"
+    assert api_reference.symbol_anchor("a.b", "My_Class", ["My_Class"]) == "api-a-b-my-class"
+
+
 def test_the_api_page_has_every_public_name():
     page = api_reference.page("quarto")
     for name, path in api_reference.modules():

@@ -152,6 +152,12 @@ def _heading(level: int, text: str, ident: str, flavour: str) -> str:
     return f"({ident})=\n{'#' * level} {text}" if flavour == "myst" else f"{'#' * level} {text} {{#{ident}}}"
 
 
+def symbol_anchor(module: str, symbol: str, names: list[str]) -> str:
+    "Anchors do not tell capitals apart: where a class and a function differ only in them, as `Score` and `score`, the class says so."
+    twins = [n for n in names if n.lower() == symbol.lower()]
+    return f"{api_anchor(module)}-{re.sub('_', '-', symbol.lower())}{'-class' if len(twins) > 1 and symbol != symbol.lower() else ''}"
+
+
 def module_text(name: str, path: Path, flavour: str, root: Path = ROOT) -> str:
     "One section of the page."
     source = path.read_text(encoding="utf-8")
@@ -161,9 +167,10 @@ def module_text(name: str, path: Path, flavour: str, root: Path = ROOT) -> str:
     chapters = sorted(root.glob(f"nbs/{name.split('.')[0]}/[0-9]*_{name.split('.')[-1]}.ipynb"))
     if chapters:
         parts[-1] = f"[The chapter that builds it]({Path('..') / chapters[0].relative_to(root / 'nbs')}) · {parts[-1]}"
-    for symbol in public_names(tree):
+    names = public_names(tree)
+    for symbol in names:
         if symbol in defined:
-            parts.append(_heading(3, f"`{symbol}`", f"{api_anchor(name)}-{re.sub('_', '-', symbol.lower())}", flavour))
+            parts.append(_heading(3, f"`{symbol}`", symbol_anchor(name, symbol, names), flavour))
             parts.append(symbol_text(defined[symbol], notes))
     return "\n\n".join(p for p in parts if p.strip())
 
