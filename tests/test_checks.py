@@ -201,6 +201,16 @@ def test_the_api_page_is_read_from_the_source(tmp_path):
     assert "_hidden" not in page and "(api-part-a)=" in api_reference.page("myst", tmp_path)
 
 
+def test_the_api_page_lists_methods_from_private_bases_and_those_attached_later():
+    source = ("class _Base:\n    def fit(self, x): 'Fits.'\n    def _own(self): pass\nclass C(_Base):\n    def predict(self, x): pass\n"
+              "def _keep(self: C, folder): 'Keeps.'\ndef _load(cls, folder): pass\nC.save, C.load = _keep, classmethod(_load)\n")
+    tree = api_reference.ast.parse(source)
+    found = api_reference.methods(tree.body[1], tree)
+    assert list(found) == ["predict", "save", "load", "fit"]
+    page = api_reference.class_text(tree.body[1], {}, tree)
+    assert "- `save(folder)`: Keeps." in page and "- `load(folder)`" in page and "- `fit(x)`: Fits." in page and "_own" not in page
+
+
 def test_names_that_differ_in_capitals_only_have_their_own_anchors():
     assert api_reference.symbol_anchor("a.b", "Score", ["Score", "score"]) == "api-a-b-score-class"
     assert api_reference.symbol_anchor("a.b", "score", ["Score", "score"]) == "api-a-b-score"

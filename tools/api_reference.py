@@ -46,7 +46,7 @@ def comments(source: str) -> dict[int, str]:
 def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
     "`name(a, b=1) -> c`, one parameter on a line where it would be long."
     args = ast.unparse(node.args)
-    args = re.sub(r"^(self|cls)(, |$)", "", args)
+    args = re.sub(r"^(self|cls)(: \w+)?(, |$)", "", args)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     text = f"{name}({args}){returns}"
     if len(text) <= 88:
@@ -103,7 +103,29 @@ def _functions(node: ast.ClassDef) -> list[ast.FunctionDef]:
     return [n for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
 
 
-def class_text(node: ast.ClassDef, notes: dict[int, str]) -> str:
+def _attached(name: str, tree: ast.Module) -> list[tuple[str, ast.FunctionDef]]:
+    "Methods that a chapter gives to a class later: `C.a, C.b = f, classmethod(g)`."
+    functions, found = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}, []
+    for node in (n for n in tree.body if isinstance(n, ast.Assign)):
+        left, right = ((x.elts if isinstance(x, ast.Tuple) else [x]) for x in (node.targets[0], node.value))
+        for target, value in zip(left, right):
+            value = value.args[0] if isinstance(value, ast.Call) and value.args else value
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == name and isinstance(value, ast.Name) and value.id in functions:
+                found.append((target.attr, functions[value.id]))
+    return found
+
+
+def methods(node: ast.ClassDef, tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    "Public methods of a class, with those of its private base classes in the same module, which have no entry of their own, and those attached later."
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    found = {f.name: f for f in _functions(node)} | dict(_attached(node.name, tree))
+    for base in (ast.unparse(b) for b in node.bases):
+        if base.startswith("_") and base in classes:
+            found |= {name: f for name, f in methods(classes[base], tree).items() if name not in found}
+    return {name: f for name, f in found.items() if not name.startswith("_") or name == "__call__"}
+
+
+def class_text(node: ast.ClassDef, notes: dict[int, str], tree: ast.Module) -> str:
     "Signature, docstring and public methods of a class."
     init = next((f for f in _functions(node) if f.name == "__init__"), None)
     bases = ", ".join(ast.unparse(b) for b in node.bases)
@@ -117,19 +139,17 @@ def class_text(node: ast.ClassDef, notes: dict[int, str]) -> str:
     if init:
         parts += [prose(ast.get_docstring(init)), "\n".join(parameters(init, notes))]
     rows = []
-    for f in _functions(node):
-        if f.name.startswith("_") and f.name != "__call__":
-            continue
+    for name, f in methods(node, tree).items():
         is_property = any(ast.unparse(d).split(".")[-1] in ("property", "cached_property") for d in f.decorator_list)
-        shown = f.name + (f" -> {ast.unparse(f.returns)}" if f.returns else "") if is_property else " ".join(signature(f, f.name).split())
+        shown = name + (f" -> {ast.unparse(f.returns)}" if f.returns else "") if is_property else " ".join(signature(f, name).split())
         doc = (ast.get_docstring(f) or "").strip().split("\n\n")[0]
         rows.append(f"- `{shown}`" + (f": {escaped(' '.join(doc.split()))}" if doc else ""))
     return "\n\n".join(p for p in [*parts, "\n".join(rows)] if p.strip())
 
 
-def symbol_text(node: ast.stmt, notes: dict[int, str]) -> str:
+def symbol_text(node: ast.stmt, notes: dict[int, str], tree: ast.Module) -> str:
     if isinstance(node, ast.ClassDef):
-        return class_text(node, notes)
+        return class_text(node, notes, tree)
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return "\n\n".join(p for p in (f"```python\n{signature(node, node.name)}\n```", prose(ast.get_docstring(node)), "\n".join(parameters(node, notes))) if p.strip())
     text = ast.unparse(node)
@@ -171,7 +191,7 @@ def module_text(name: str, path: Path, flavour: str, root: Path = ROOT) -> str:
     for symbol in names:
         if symbol in defined:
             parts.append(_heading(3, f"`{symbol}`", symbol_anchor(name, symbol, names), flavour))
-            parts.append(symbol_text(defined[symbol], notes))
+            parts.append(symbol_text(defined[symbol], notes, tree))
     return "\n\n".join(p for p in parts if p.strip())
 
 
