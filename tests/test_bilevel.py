@@ -704,3 +704,23 @@ def test_adjoint_refuses_a_state_that_depends_on_the_start():
         loop.adapt(support)
     with torch.no_grad():
         loop.adapt(support)
+
+
+@pytest.mark.parametrize("options", [{"first_order": True}, {"inner_steps": 0}])
+def test_parameters_that_share_a_gradient_tensor_are_summed_over_chunks_once(options):
+    "PyTorch hands the same tensor to a and b in a + b; adding the next chunk to it in place would count each twice."
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.w = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3)), nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.w(x) + (self.a + self.b)
+    net = Sum().double()
+    tasks = double(TaskBatch(*(Examples(torch.randn(4, 5, 2, generator=gen(k)), torch.randn(4, 5, 3, generator=gen(k + 2))) for k in (0, 1))))
+    found = []
+    for at_once in (4, 1):
+        net.zero_grad()
+        InnerLoop(net, mse_per_task, inner_lr=0.1, adapt="w.*", tasks_at_once=at_once, **options).outer_loss(tasks).backward()
+        found.append(torch.stack([net.a.grad, net.b.grad]))
+    torch.testing.assert_close(found[1], found[0])

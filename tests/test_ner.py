@@ -428,7 +428,7 @@ def test_save_and_load(tagger, start, pool, tmp_path):
         FewShotTagger.load(tmp_path / "s")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "json", "other weights", "missing", "no tokenizer"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "json", "other weights", "missing", "no tokenizer", "another type", "nothing"])
 def test_a_damaged_folder(tagger, start, tmp_path, damage):
     folder = tmp_path / "t"
     tagger.save(folder)
@@ -446,11 +446,30 @@ def test_a_damaged_folder(tagger, start, tmp_path, damage):
         weights.write_bytes((tmp_path / "s" / "weights.safetensors").read_bytes())
     elif damage == "missing":
         weights.unlink()
+    elif damage == "another type":
+        assert tagger.types[0] in about.read_text()
+        about.write_text(about.read_text().replace(tagger.types[0], "changed"))
+    elif damage == "nothing":
+        about.unlink()
     else:
         for path in folder.glob("tokenizer*"):
             path.unlink()
-    with pytest.raises(FileNotFoundError if damage == "missing" else RuntimeError, match="not found" if damage == "missing" else "can't be read"):
+    with pytest.raises(FileNotFoundError if damage == "nothing" else RuntimeError, match="holds no tagger.json" if damage == "nothing" else "damaged"):
         FewShotTagger.load(folder)
+
+
+def test_saving_keeps_the_settings_and_what_else_lies_there(start, tmp_path):
+    tagger = FewShotTagger(start, steps=3, lr=2e-4, head_lr=3e-3, lean=0.5, trust=0.2, seed=4).fit([(["in", "Rome"], ["O", "B-city"])])
+    tagger.save(tmp_path / "t")
+    tagger.save(tmp_path / "t")                                              # in place of the first
+    again = FewShotTagger.load(tmp_path / "t")
+    assert [getattr(again, n) for n in ("steps", "lr", "head_lr", "lean", "trust", "seed")] == [3, 2e-4, 3e-3, 0.5, 0.2, 4]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(ValueError, match="is not a saved tagger"):
+        tagger.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
 
 
 def test_ten_thousand_texts_in_bounded_memory(tagger, monkeypatch):

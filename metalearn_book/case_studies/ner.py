@@ -10,7 +10,6 @@ import hashlib
 import html
 import json
 import math
-import os
 import random
 import unicodedata
 from collections import Counter
@@ -24,18 +23,19 @@ from torch import Tensor, nn
 
 from ..book.display import Displayable
 from ..book.figures import OKABE
+from .text_classification import read_saved, write_saved
 from ..data.sources import LabeledTokens
 from ..data.tagged import bio_error, bio_from_types
 from ..foundations.bilevel import Adam, InnerLoop, prediction_of
-from ..foundations.encoders import TextEncoder, check_texts, file_sha256, length_batches, load_encoder, warmup_linear, zero_head
+from ..foundations.encoders import TextEncoder, check_texts, length_batches, load_encoder, warmup_linear, zero_head
 from ..foundations.tasks import Examples, TaskBatch
 from ..metric.prototypes import ProtoNet
 from ..optimization.reptile import descend, inner_batches
 
 # %% auto #0
-__all__ = ['Sentence', 'MOST_PIECES', 'SHAPES', 'Mention', 'Span', 'check_sentences', 'word_pieces', 'word_shape', 'Window',
-           'spans_of_words', 'entities', 'tags_of', 'repair', 'bio_labels', 'bio_transitions', 'viterbi', 'leaning',
-           'decode_bio', 'decode_types', 'Score', 'score_by_type', 'score', 'only_types', 'mention_counts',
+__all__ = ['Sentence', 'MOST_PIECES', 'SHAPES', 'Mention', 'Span', 'KEPT', 'check_sentences', 'word_pieces', 'word_shape',
+           'Window', 'spans_of_words', 'entities', 'tags_of', 'repair', 'bio_labels', 'bio_transitions', 'viterbi',
+           'leaning', 'decode_bio', 'decode_types', 'Score', 'score_by_type', 'score', 'only_types', 'mention_counts',
            'greedy_rows', 'Episode', 'EpisodeSampler', 'pool_checksum', 'save_episodes', 'load_episodes', 'TopLayers',
            'WordModel', 'windows', 'inputs', 'piece_labels', 'by_word', 'word_outputs', 'token_loss', 'label_numbers',
            'any_type', 'support_examples', 'adapted', 'length_batch', 'train_on_sources', 'FineTuned',
@@ -923,42 +923,31 @@ class TaggerStart:
 
     def save(self, folder: str | Path) -> None:
         "Write weights, settings, tokenizer and checksum to a folder."
-        _write_folder(folder, self, {}, {})
+        _write_tagger(folder, self, {}, {})
 
     @classmethod
     def load(cls, folder: str | Path) -> TaggerStart:
         "Read a start. FileNotFoundError if the folder has none, RuntimeError if it is damaged."
-        return _read_folder(folder)[0]
+        return _read_tagger(folder)[0]
 
 # %% ../../nbs/case_studies/02_ner.ipynb #995b1345
-def _write_folder(folder: str | Path, start: TaggerStart, tensors: dict[str, Tensor], info: dict) -> None:
+def _write_tagger(folder: str | Path, start: TaggerStart, tensors: dict[str, Tensor], info: dict) -> None:
     from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"{part}.{name}": t.contiguous().clone() for part, module in start.parts().items() for name, t in module.state_dict().items()}
-    save_file(weights | tensors, folder / "weights.safetensors.part")
-    os.replace(folder / "weights.safetensors.part", folder / "weights.safetensors")
-    start.model.tokenizer.save_pretrained(folder)
-    m = start.model
-    about = {"format": 1, "config": m.config.to_dict(), "n_top": len(m.top.layers), "max_length": m.max_length, "encoder": m.encoder_name, "trained": start.trained,
-             "sha256": file_sha256(folder / "weights.safetensors"), **info}
-    (folder / "tagger.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    m, weights = start.model, {f"{part}.{name}": t.contiguous().clone() for part, module in start.parts().items() for name, t in module.state_dict().items()}
+
+    def fill(part: Path) -> None:
+        save_file(weights | tensors, part / "weights.safetensors")
+        m.tokenizer.save_pretrained(part)
+    about = {"config": m.config.to_dict(), "n_top": len(m.top.layers), "max_length": m.max_length, "encoder": m.encoder_name, "trained": start.trained, **info}
+    write_saved(folder, "tagger", about, fill)
 
 
-def _read_folder(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], dict]:
+def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], dict]:
     from safetensors.torch import load_file
-    folder = Path(folder)
-    if missing := [f for f in ("tagger.json", "weights.safetensors") if not (folder / f).is_file()]:
-        raise FileNotFoundError(f"{folder} holds no saved tagger: {', '.join(missing)} not found")
-    try:
-        about = json.loads((folder / "tagger.json").read_text(encoding="utf-8"))
-        if file_sha256(folder / "weights.safetensors") != about["sha256"]:
-            raise ValueError("the checksum of weights.safetensors is not that of the file that was saved")
-        tensors, start = load_file(folder / "weights.safetensors"), _empty_start(folder, about)
-        for part, module in start.parts().items():
-            module.load_state_dict({k.removeprefix(part + "."): tensors.pop(k) for k in list(tensors) if k.startswith(part + ".")})
-    except Exception as error:  # whatever a damaged file makes the readers raise
-        raise RuntimeError(f"the tagger in {folder} can't be read ({type(error).__name__}: {str(error)[:160]}). The files are damaged or of several savings: save it again") from error
+    about = read_saved(folder, "tagger")
+    tensors, start = load_file(Path(folder) / "weights.safetensors"), _empty_start(Path(folder), about)
+    for part, module in start.parts().items():
+        module.load_state_dict({k.removeprefix(part + "."): tensors.pop(k) for k in list(tensors) if k.startswith(part + ".")})
     return start, tensors, about
 
 # %% ../../nbs/case_studies/02_ner.ipynb #68d1de1d
@@ -1038,20 +1027,23 @@ def _find(self: FewShotTagger, sentences: Sequence[Sequence[str]]) -> list[list[
 FewShotTagger.predict, FewShotTagger.find = _predict, _find
 
 # %% ../../nbs/case_studies/02_ner.ipynb #8f4083f6
+KEPT = ("steps", "lr", "head_lr", "lean", "trust", "seed")      # settings that are saved; `spell` is a function and is not
+
+
 def _save(self: FewShotTagger, folder: str | Path) -> None:
-    "Write the adapted tagger to a folder: safetensors, JSON with a checksum, tokenizer."
+    "Write the adapted tagger to a folder, in place of a saved one: weights, settings but for `spell`, tokenizer. ValueError for a folder that holds something else."
     if self.types is None:
         raise RuntimeError("there is nothing to save yet; call fit(examples) first")
     adapted_start = TaggerStart(self.start.model, self.detector, self.start.typing, self.start.trained)
-    _write_folder(folder, adapted_start, {"z": self.z, "y": self.y}, {"types": self.types, "lean": self.lean, "trust": self.trust})
+    _write_tagger(folder, adapted_start, {"z": self.z, "y": self.y}, {"types": self.types, "settings": {n: getattr(self, n) for n in KEPT}})
 
 
 def _load(cls, folder: str | Path) -> FewShotTagger:
-    "Read a saved tagger; it predicts, and `fit` adapts it further. FileNotFoundError or RuntimeError if there is none or if it is damaged."
-    start, tensors, about = _read_folder(folder)
+    "Read a saved tagger; it predicts, and `fit` adapts it further with the same settings (`spell` has to be set again). FileNotFoundError or RuntimeError if there is none or if it is damaged."
+    start, tensors, about = _read_tagger(folder)
     if "types" not in about:
         raise RuntimeError(f"{folder} holds a start that was not fitted; pass it to FewShotTagger(start=...) and call fit")
-    tagger = cls(start, lean=about["lean"], trust=about["trust"])
+    tagger = cls(start, **about["settings"])
     tagger.detector, tagger.z, tagger.y, tagger.types = start.detector, tensors["z"], tensors["y"], about["types"]
     return tagger
 

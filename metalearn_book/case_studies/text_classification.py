@@ -34,7 +34,7 @@ from ..metric.prototypes import DiagonalScale, ProtoNet
 __all__ = ['draw_shots', 'prototype_loss', 'contrastive_loss', 'pair_loss', 'TaskHeads', 'ClassBatches', 'embed', 'unfreeze',
            'train_encoder', 'fit_head', 'head_accuracies', 'without_copies', 'lower_states', 'TopLayers', 'auroc',
            'scope_scores', 'best_threshold', 'scope_report', 'confused_pairs', 'text_windows', 'embed_texts',
-           'own_threshold', 'NotFittedError', 'label_numbers', 'FewShotClassifier']
+           'own_threshold', 'NotFittedError', 'label_numbers', 'write_saved', 'read_saved', 'FewShotClassifier']
 
 # %% ../../nbs/case_studies/01_text_classification.ipynb #89be752c
 def draw_shots(
@@ -516,6 +516,46 @@ def _checksum(about: dict) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def write_saved(
+    folder: str | Path,  # to be written, in place of a saved model of this kind
+    what: str,  # such as "classifier": the description is called classifier.json
+    about: dict,  # of what JSON can hold
+    fill: Callable[[Path], None],  # writes all other files into the folder that it is given
+) -> Path:
+    "A folder with checksums of all its files, written under another name and then renamed. ValueError for a folder that holds something else."
+    folder, name = Path(folder), f"{what}.json"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / name).exists()):
+        raise ValueError(f"{folder} exists and is not a saved {what}; choose another name, or remove it first")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    fill(part)
+    about = {"format": 1, **about, "files": {f.relative_to(part).as_posix(): file_sha256(f) for f in sorted(part.rglob("*")) if f.is_file()}}
+    (part / name).write_text(json.dumps(about | {"checksum": _checksum(about)}, indent=1, ensure_ascii=False), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)
+    return folder
+
+# %% ../../nbs/case_studies/01_text_classification.ipynb #e4bd2ef9
+def read_saved(folder: str | Path, what: str) -> dict:
+    "The description of a saved model, after every checksum was found right. FileNotFoundError where there is none, RuntimeError for a damaged one."
+    folder, name = Path(folder), f"{what}.json"
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder} holds no {name}; give a folder that a {what} was saved to")
+    try:
+        about = json.loads((folder / name).read_text(encoding="utf-8"))
+        found = about.pop("checksum")
+    except (ValueError, KeyError, AttributeError) as e:
+        raise RuntimeError(f"{folder / name} is damaged ({type(e).__name__}: {e}); save the {what} again, or take a good copy") from e
+    wrong = [name] if found != _checksum(about) else []
+    wrong += [f for f, sha in about.get("files", {}).items() if not (folder / f).is_file() or file_sha256(folder / f) != sha]
+    if wrong:
+        raise RuntimeError(f"the saved {what} {folder} is damaged: {wrong[0]} is missing or has another checksum than when it was saved; save the {what} again, or take a good copy")
+    if about.get("format") != 1:
+        raise RuntimeError(f"{folder} was saved in format {about.get('format')}, this version reads format 1; update the package, or fit and save again")
+    return about
+
+# %% ../../nbs/case_studies/01_text_classification.ipynb #7c19d0a4
 def _save_encoder(encoder: TextEncoder, folder: Path) -> None:
     "In the layout that `load_encoder(folder)` reads."
     from safetensors.torch import save_file
@@ -535,40 +575,16 @@ class _Saved(_Scope):
         "Write the fitted classifier as a folder, in place of a saved one that is there already. ValueError for a folder that holds something else."
         from safetensors.torch import save_file
         self._fitted()
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "classifier.json").exists()):
-            raise ValueError(f"{folder} exists and is not a saved classifier; choose another name, or remove it first")
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        save_file({"weight": self.weight_.contiguous(), "bias": self.bias_.contiguous(), "prototypes": self.prototypes_.contiguous()}, part / "head.safetensors")
-        by_name = self.encoder in ("minilm", "tiny") if isinstance(self.encoder, str) else False
-        if own := not by_name or self.tune != "none":
-            _save_encoder(self.encoder_, part / "encoder")
-        about = {"format": 1, "params": self.get_params() | {"encoder": self.encoder if by_name else None}, "classes": self.classes_.tolist(), "threshold": self.threshold_,
-                 "own_encoder": own, "fingerprint": fingerprint(self.encoder_), "files": {f.relative_to(part).as_posix(): file_sha256(f) for f in sorted(part.rglob("*")) if f.is_file()}}
-        (part / "classifier.json").write_text(json.dumps(about | {"checksum": _checksum(about)}, indent=1, ensure_ascii=False), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
-        return folder
+        by_name = isinstance(self.encoder, str) and self.encoder in ("minilm", "tiny")
+        own = not by_name or self.tune != "none"
 
-# %% ../../nbs/case_studies/01_text_classification.ipynb #e4bd2ef9
-def _read_saved(folder: Path) -> dict:
-    "The description of a saved classifier, after every checksum was found right. RuntimeError for a damaged one."
-    if not (folder / "classifier.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no classifier.json; give a folder that FewShotClassifier.save has written")
-    try:
-        about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
-        found = about.pop("checksum")
-    except (ValueError, KeyError, AttributeError) as e:
-        raise RuntimeError(f"{folder / 'classifier.json'} is damaged ({type(e).__name__}: {e}); save the classifier again, or take a good copy") from e
-    wrong = ["classifier.json"] if found != _checksum(about) else []
-    wrong += [name for name, sha in about.get("files", {}).items() if not (folder / name).is_file() or file_sha256(folder / name) != sha]
-    if wrong:
-        raise RuntimeError(f"the saved classifier {folder} is damaged: {wrong[0]} is missing or has another checksum than when it was saved; save the classifier again, or take a good copy")
-    if about.get("format") != 1:
-        raise RuntimeError(f"{folder} was saved in format {about.get('format')}, this version reads format 1; update the package, or fit and save again")
-    return about
+        def fill(part: Path) -> None:
+            save_file({"weight": self.weight_.contiguous(), "bias": self.bias_.contiguous(), "prototypes": self.prototypes_.contiguous()}, part / "head.safetensors")
+            if own:
+                _save_encoder(self.encoder_, part / "encoder")
+        about = {"params": self.get_params() | {"encoder": self.encoder if by_name else None}, "classes": self.classes_.tolist(), "threshold": self.threshold_,
+                 "own_encoder": own, "fingerprint": fingerprint(self.encoder_)}
+        return write_saved(folder, "classifier", about, fill)
 
 # %% ../../nbs/case_studies/01_text_classification.ipynb #91a912ae
 class FewShotClassifier(_Saved):
@@ -590,7 +606,7 @@ class FewShotClassifier(_Saved):
         "A saved classifier. FileNotFoundError where there is none, RuntimeError where it is damaged or its encoder is another one now."
         from safetensors.torch import load_file
         folder = Path(folder)
-        about = _read_saved(folder)
+        about = read_saved(folder, "classifier")
         encoder = load_encoder(folder / "encoder" if about["own_encoder"] else about["params"]["encoder"])
         if fingerprint(encoder) != about["fingerprint"]:
             raise RuntimeError(f"the encoder of {folder} is not the one that the classifier was fitted with; install the version of then, or fit again")

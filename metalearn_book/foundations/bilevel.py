@@ -735,9 +735,7 @@ def gradient_in_chunks(losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, 
             part = losses(tasks[i:i + size]).sum() / len(tasks)
             found = torch.autograd.grad(part, leaves, allow_unused=True)
         total = total + part.detach()
-        if pairs := [(old, g) for old, g in zip(grads, found) if old is not None and g is not None]:
-            torch._foreach_add_(*map(list, zip(*pairs)))
-        grads = [g if old is None else old for old, g in zip(grads, found)]
+        grads = [g if old is None else old if g is None else old + g for old, g in zip(grads, found)]      # not in place: two parameters may share a gradient tensor
     return total, grads
 
 
