@@ -24,4 +24,6 @@ install higher 0.2.1
 install optree 0.20.0
 install graphviz 0.21
 install torchopt 0.7.3
+install evaluate 0.4.6
+install setfit 1.2.0
 rm -rf "$folder/tests"  # learn2learn installs its own at the top level

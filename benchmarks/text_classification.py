@@ -4,11 +4,14 @@
 
 Every cell of every table is stored in results/benchmarks/text_classification.json as soon as it is measured, and a restart goes on with what is missing.
 Trained encoders are kept under _build/text_classification. Training uses bfloat16 where --no-bf16 is not given; what is measured is encoded in float32.
+The section "library" runs the SetFit library itself, where benchmarks/rivals.sh has installed it.
 """
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from measure import resident_megabytes
+from rivals import FOLDER as RIVALS
 from safetensors.torch import load_file, save_file
 
 from metalearn_book.book.results import load_results, save_results
@@ -103,18 +107,14 @@ class Bench:
         return {f"{k}-shot{what}": evaluate(learner, ClassTasks(z, d.labels, 5, k, 15), N_EPISODES) for k in shots for what, (learner, z) in learners.items()}
 
     def mapped(self, name: str, kind: str) -> dict:
-        "A linear map, trained by episodes over own training classes, on the pretrained vectors or on both vectors of each text."
+        "A linear map, trained by episodes over own training classes and stopped by validation classes, on the pretrained vectors or on both vectors of each text."
         d, classes = load_dataset_by_name(name), class_split(name)
-        own, test = d.where(part="train", classes=classes["train"]), d.where(classes=classes["test"])
+        own, held, test = (d.where(part="train" if part == "train" else "test", classes=classes[part]) for part in ("train", "validation", "test"))
         own = own._keep(draw_shots(own.labels, 60, SEED, exact=False))
-        test = test.where(part="test") if name != "hwu64" else test
-        x, query = (self.features(self.encoder, name, part.texts) for part in (own, test))
-        if kind != "frozen":
-            encoder = self.trained(name, kind)
-            x, query = (self.beside(self.features(encoder, name, part.texts), name, part.texts) for part in (own, test))
-        torch.manual_seed(SEED)
+        encoder = self.trained(name, kind)
+        x, val, query = (self.features(self.encoder, name, some.texts) if kind == "frozen" else self.beside(self.features(encoder, name, some.texts), name, some.texts) for some in (own, held, test))
         learner = ProtoNet(ResidualMap(x.shape[1]), temperature=0.1)
-        meta_train(learner, ClassTasks(x, own.labels, 30, 1, 3), steps=300, tasks_per_step=4, outer_lr=1e-3, progress=False)
+        meta_train(learner, ClassTasks(x, own.labels, 30, 1, 3), steps=150, tasks_per_step=4, outer_lr=1e-3, val_tasks=ClassTasks(val, held.labels, 5, 1, 15), val_every=15, val_episodes=400, seed=SEED, progress=False)
         with torch.no_grad():
             z = learner.eval().body(query)
         return {f"{k}-shot{what}": evaluate(head, ClassTasks(z, test.labels, 5, k, 15), N_EPISODES) for k in (1, 5)
@@ -146,6 +146,30 @@ class Bench:
         weight, bias = fit_head(x, y, int(y.max()) + 1)
         return ((query @ weight.T + bias).argmax(-1) == numbered(answers)).float().mean().item()
 
+    # ---------------------------------------------------------------- the SetFit library
+
+    def library(self, name: str, k: int, iterations: int | None) -> dict:
+        "Full-way accuracy and CPU minutes of the library's training; for each text it draws `iterations` pairs of one class and as many of two. None: this book's pair loss."
+        began = time.process_time()
+        if iterations is None:
+            found = self.full_way(name, k, "pretrained, pair", 0)[""]
+        else:
+            sys.path.append(str(RIVALS))                  # at the end, as for the other libraries
+            from datasets import Dataset
+            from sentence_transformers import SentenceTransformer
+            from setfit import SetFitModel, Trainer, TrainingArguments
+            from sklearn.linear_model import LogisticRegression
+            train, test = load_dataset_by_name(name, part="train"), load_dataset_by_name(name, part="test")
+            rows = draw_shots(train.labels, k, 0, exact=False)
+            texts, labels = [train.texts[i] for i in rows], [train.labels[i] for i in rows]
+            body = SentenceTransformer(self.encoder.model.name_or_path, device="cpu")
+            with tempfile.TemporaryDirectory() as folder:
+                how = TrainingArguments(output_dir=folder, num_epochs=1, num_iterations=iterations, batch_size=16, seed=SEED, report_to="none", save_strategy="no", show_progress_bar=False)
+                Trainer(SetFitModel(body, LogisticRegression(), normalize_embeddings=True), args=how, train_dataset=Dataset.from_dict({"text": texts, "label": labels})).train()
+            x, query = (torch.tensor(body.encode(some, normalize_embeddings=True)) for some in (texts, test.texts))
+            found = self.full_head(x, query, labels, test.labels)              # the head is the same for all
+        return {"accuracy": found, "minutes": (time.process_time() - began) / 60}
+
     # ---------------------------------------------------------------- losses
 
     def loss_cell(self, loss: str) -> dict:
@@ -157,7 +181,7 @@ class Bench:
 
     # ---------------------------------------------------------------- learners on the top layer
 
-    MAX_TOKENS, OUTER, TASKS, TOP_EPISODES = 16, 40, 3, 50
+    MAX_TOKENS, OUTER, TASKS, TOP_EPISODES = 16, 200, 3, 200
 
     def top_pool(self, part: str, most: int) -> ClassTasks:
         "States below the top layer of short Banking77 texts of one part of the class split."
@@ -183,7 +207,8 @@ class Bench:
         if method != "class means, nothing trained":
             outer = torch.optim.SGD(learner.parameters(), lr=0.5) if method == "Reptile" else torch.optim.AdamW(learner.parameters(), lr=1e-4)
             tasks = ClassTasks(*self.top_pool("train", 40), 5, 2, 3)
-            meta_train(learner, tasks, steps=self.OUTER, tasks_per_step=self.TASKS, optimizer=outer, seed=SEED, progress=False)
+            meta_train(learner, tasks, steps=self.OUTER, tasks_per_step=self.TASKS, optimizer=outer, seed=SEED, progress=False,
+                       val_tasks=ClassTasks(*self.top_pool("validation", 40), 5, 2, 5), val_every=self.OUTER // 5, val_episodes=100)
         minutes, (pool, labels) = (time.process_time() - began) / 60, self.top_pool("test", 40)
         test = {k: ClassTasks(pool, labels, 5, k, 5) for k in (1, 5)}
         frozen = ProtoNet(TopLayers(self.encoder, 1).eval(), temperature=0.1)
@@ -222,40 +247,32 @@ Job = tuple[str, str, float, Callable[[], object]]     # section, key, CPU secon
 
 
 def jobs(b: Bench) -> list[Job]:
-    "All cells, the most important first."
-    def full(name: str, k: int, way: str, draw: int, cost: float) -> Job:
-        return "full-way", f"{name}, {k}, {way} #{draw}", cost, lambda: b.full_way(name, k, way, draw)
-    tune = {"banking77": 70, "clinc150": 90, "hwu64": 35}
+    "All cells, section by section."
+    minutes = {"banking77": 1.2, "clinc150": 1.5, "hwu64": 0.6}      # of tuning on ten examples of each class
+    out = [("episodes", f"{n}, {kind}", 5 if kind == "frozen" else 100, lambda n=n, kind=kind: b.five_way(b.trained(n, kind), n)) for kind in ("frozen", "own", "others", "all") for n in INTENTS]
+    out += [("transfer", f"clinc150 to {n}", 20, lambda n=n: b.five_way(b.trained("clinc150", "own"), n)) for n in ("banking77", "hwu64")]
+    out += [("map", f"{n}, {kind}", 40, lambda n=n, kind=kind: b.mapped(n, kind)) for kind in ("own", "frozen") for n in ("banking77", "clinc150")]
+    out += [("losses", loss, 70, lambda loss=loss: b.loss_cell(loss)) for loss in ("frozen", "prototype", "multi-task", "contrastive", "pair")]
+    out += [("top layer", m, 150, lambda m=m: b.contest(m)) for m in b.learners()]
+    sources = {"encoder as it is": None, "meta-trained on CLINC150 and HWU64": "banking77", "meta-trained on Banking77 and HWU64": "clinc150"}
+    out += [("away", title, 20, lambda target=target: b.away(target)) for title, target in sources.items()] + [("timing", "all", 60, b.timing)]
+    if any(RIVALS.glob("setfit-*")):
+        out += [("library", title, cost, lambda n=n: b.library("banking77", 10, n)) for title, n, cost in (("this book", None, 80), ("setfit, 3 iterations", 3, 250))]
 
-    def met(kind: str, names=INTENTS) -> list[Job]:
-        return [("episodes", f"{n}, {kind}", 5 if kind == "frozen" else 100, lambda n=n: b.five_way(b.trained(n, kind), n)) for n in names]
-    out = met("own", ("banking77", "clinc150")) + met("frozen") + [full(n, k, "pretrained, as is", draw, 4) for n in INTENTS for k in (5, 10) for draw in (0, 1, 2)]
-    out += [full("banking77", 10, "pretrained, prototype", 0, 70), full("clinc150", 10, "pretrained, vectors", 0, 90)] + met("others", ("banking77", "clinc150"))
-    out += [("losses", loss, 70, lambda loss=loss: b.loss_cell(loss)) for loss in ("frozen", "prototype")] + [("top layer", m, 40, lambda m=m: b.contest(m)) for m in b.learners() if m != "FOMAML"]
-    out += [("losses", "multi-task", 70, lambda: b.loss_cell("multi-task")), full("banking77", 10, "pretrained, vectors", 0, 70)] + [full(n, 10, "meta, as is", 0, 18) for n in ("banking77", "clinc150")] + met("others")
-    out += [full("hwu64", 10, "meta, as is", 0, 18), full("banking77", 5, "pretrained, vectors", 0, 40), full("clinc150", 10, "meta, vectors", 0, 110)] + [full("hwu64", 10, way, 0, 35) for way in ("meta, vectors", "pretrained, vectors")]
-    out += [("timing", "all", 40, b.timing), full("banking77", 2, "pretrained, vectors", 0, 20)]
-    out += [("away", title, 20, lambda t=t: b.away(t)) for title, t in (("encoder as it is", None), ("meta-trained on CLINC150 and HWU64", "banking77"), ("meta-trained on Banking77 and HWU64", "clinc150"))]
-    out += [full("banking77", 10, "pretrained, pair", 0, 80), full("banking77", 20, "pretrained, vectors", 0, 110), full("banking77", 10, "pretrained, contrastive", 0, 80), full("banking77", 50, "pretrained, vectors", 0, 130)]
-    out += [full("clinc150", 5, "pretrained, vectors", 0, 60), full("hwu64", 5, "pretrained, vectors", 0, 25)]
-    out += [full("banking77", k, "pretrained, vectors", 0, c) for k, c in ((10, 70), (5, 40), (2, 20))] + [("losses", loss, 70, lambda loss=loss: b.loss_cell(loss)) for loss in ("frozen", "prototype", "multi-task", "contrastive")]
-    out += [("top layer", m, 40, lambda m=m: b.contest(m)) for m in b.learners() if m != "FOMAML"] + [full("banking77", k, "pretrained, fine-tuned", 0, c) for k, c in ((10, 70), (5, 40))]
-    out += [full("clinc150", 10, "meta, vectors", 0, 90)] + [("map", f"{n}, {kind}", 40, lambda n=n, kind=kind: b.mapped(n, kind)) for kind in ("own", "frozen") for n in ("banking77", "clinc150")]
-    out += [("away", title, 20, lambda t=t: b.away(t)) for title, t in (("encoder as it is", None), ("meta-trained on CLINC150 and HWU64", "banking77"), ("meta-trained on Banking77 and HWU64", "clinc150"))]
-    out += [("timing", "all", 60, b.timing)] + [full("banking77", k, "pretrained, as is", 0, 5) for k in (1, 2, 20, 50)]
-    out += [full(n, 10, "pretrained, vectors", 1, tune[n]) for n in ("clinc150", "banking77")] + [full("hwu64", 10, way, 0, 35) for way in ("pretrained, vectors", "meta, vectors")] + [("losses", "pair", 70, lambda: b.loss_cell("pair"))]
-    out += [full("banking77", 10, way, 0, 70) for way in ("pretrained, pair", "pretrained, contrastive", "meta, vectors")] + [full(n, 5, way, 0, 0.6 * tune[n]) for n in ("clinc150", "hwu64") for way in ("pretrained, vectors", "meta, as is")]
-    out += [full("banking77", 20, way, 0, 110) for way in ("pretrained, vectors", "pretrained, fine-tuned")] + [full("banking77", 5, "meta, as is", 0, 18)] + [full(n, 10, "pretrained, fine-tuned", 0, tune[n]) for n in ("hwu64", "clinc150")]
-    out += [full("banking77", 50, way, 0, 130) for way in ("pretrained, vectors", "pretrained, fine-tuned")] + [full("banking77", k, "pretrained, fine-tuned", 0, 30) for k in (1, 2)] + met("own", ("hwu64",)) + [("top layer", "FOMAML", 60, lambda: b.contest("FOMAML"))]
-    out += [full(n, 10, way, draw, tune[n]) for draw in (1, 2) for way in ("pretrained, vectors", "meta, vectors") for n in INTENTS] + met("all")
-    out += [full(n, 10, way, 0, tune[n]) for n in ("clinc150", "hwu64") for way in ("pretrained, prototype", "pretrained, pair", "pretrained, contrastive")]
-    out = list({(section, key): (section, key, cost, work) for section, key, cost, work in out}.values())      # a cell that is listed twice keeps its first place
+    # the full-way tables: heads on the frozen encoder, every way on the first draw, more shots for the bank, the best ways on two more draws, and the other losses
+    full = [(n, k, "pretrained, as is", draw) for draw in (0, 1, 2) for n in INTENTS for k in (5, 10)] + [("banking77", k, "pretrained, as is", 0) for k in (1, 2, 20, 50)]
+    full += [(n, k, way, 0) for way in ("pretrained, vectors", "meta, as is", "meta, vectors") for n in INTENTS for k in (10, 5)] + [(n, 10, "pretrained, fine-tuned", 0) for n in INTENTS]
+    full += [("banking77", k, "pretrained, vectors", 0) for k in (2, 20, 50)] + [("banking77", k, "pretrained, fine-tuned", 0) for k in (1, 2, 5, 20, 50)]
+    full += [(n, 10, way, draw) for draw in (1, 2) for way in ("pretrained, vectors", "meta, vectors") for n in INTENTS] + [(n, 10, f"pretrained, {loss}", 0) for n in INTENTS for loss in LOSSES]
+    for n, k, way, draw in full:
+        cost = 5 if way.endswith("as is") else 60 * minutes[n] * min(k, 25) / 10
+        out.append(("full-way", f"{n}, {k}, {way} #{draw}", cost, lambda n=n, k=k, way=way, draw=draw: b.full_way(n, k, way, draw)))
     return out
 
 
 def for_chapter(cells: dict, b: Bench) -> dict:
     "Measured cells in the form in which the chapter reads them: draws of one cell in one list."
-    numbers: dict = {section: {} for section in ("episodes", "map", "full-way", "losses", "top layer", "away", "timing")}
+    numbers: dict = {section: {} for section in ("episodes", "transfer", "map", "full-way", "losses", "library", "top layer", "away", "timing")}
     for section, key, _, _ in jobs(b):
         if (value := cells.get(f"{section}: {key}")) is None:
             continue

@@ -144,3 +144,13 @@ def test_what_cannot_be_installed_is_said(tmp_path):
     done = subprocess.run([str(ROOT / "benchmarks" / "rivals.sh"), str(tmp_path)], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0
     assert all(f"{name} " in done.stderr and "could not be installed" in done.stderr for name in NAMES) and "no network" in done.stderr
+
+
+def test_cells_of_the_text_benchmark_have_their_own_names():
+    "A cell that two jobs write, or that no job writes any more, would be a number of unknown origin."
+    import text_classification
+    bench = object.__new__(text_classification.Bench)                 # without the encoder: nothing is measured here
+    names = [f"{section}: {key}" for section, key, _, _ in text_classification.jobs(bench)]
+    assert len(names) == len(set(names))
+    stored = json.loads((ROOT / "results" / "benchmarks" / "text_classification.json").read_text())["book"]["numbers"]["cells"]
+    assert {name for name in stored if not name.startswith("library")} <= set(names)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from metalearn_book.foundations import encoders
-from metalearn_book.foundations.encoders import (EncodeStats, LinearProbe, NearestPrototype, TextClassifier, TextEncoder, bag_of_words, cached_features,
+from metalearn_book.foundations.encoders import (Adapter, EncodeStats, LinearProbe, NearestPrototype, TextClassifier, TextEncoder, add_adapters, bag_of_words, cached_features,
                                                  check_texts, fine_tune, fingerprint, fit_linear_head, from_scratch, length_batches, load_encoder,
                                                  pad_batch, pool, tiny_encoder, word_tokenizer)
 from metalearn_book.foundations.learning_to_learn import class_means
@@ -510,7 +510,7 @@ def test_fine_tuning_works_where_gradients_are_off(encoder):
 
 @pytest.mark.parametrize("options, message", [
     ({"labels": LABELS[:-1]}, "6 texts but 5 labels"), ({"labels": ["a"] * 6}, "at least two classes"), ({"classes": ["home", "money"]}, "not among the classes"),
-    ({"train": "some"}, "'head', 'all' or a number of layers from 1 to 2"), ({"train": 3}, "from 1 to 2"), ({"train": 0}, "from 1 to 2"), ({"train": True}, "from 1 to 2"), ({"steps": 0}, "at least 1"),
+    ({"train": "some"}, "'head', 'all', 'adapters' or a number of layers from 1 to 2"), ({"train": 3}, "from 1 to 2"), ({"train": 0}, "from 1 to 2"), ({"train": True}, "from 1 to 2"), ({"steps": 0}, "at least 1"),
     ({"texts": TEXTS[:-1] + [""]}, "empty")])
 def test_bad_fine_tuning(encoder, options, message):
     with pytest.raises(ValueError, match=message):
@@ -551,3 +551,35 @@ def test_a_classifier_can_be_meta_learned():
         with torch.no_grad():
             weight.sub_(sign * 1e-5 * direction)
     assert (values[0] - values[1]) / 2e-5 == pytest.approx((exact * direction).sum().item(), rel=1e-4, abs=1e-9)
+
+
+# ---------------------------------------------------------------- adapters
+
+def test_adapter_by_hand():
+    adapter, h = Adapter(5, 2).double(), torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(adapter(h), h)
+    for p in adapter.parameters():
+        p.data = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
+    low = h @ adapter.down.weight.T + adapter.down.bias
+    gelu = low * 0.5 * (1 + torch.erf(low / 2**0.5))
+    torch.testing.assert_close(adapter(h), h + gelu @ adapter.up.weight.T + adapter.up.bias)
+
+
+def test_only_adapters_and_head_are_trained(encoder):
+    before, adapted = encoder.encode(TEXTS), add_adapters(encoder, 3)
+    torch.testing.assert_close(adapted.encode(TEXTS), before)
+    assert fingerprint(adapted) != fingerprint(encoder)              # the cache must not take one for the other
+    model = fine_tune(adapted, TEXTS[:4], ["a", "a", "b", "b"], train="adapters", steps=10, lr=1e-2)
+    start, end = (dict(e.model.named_parameters()) for e in (adapted, model.encoder))
+    changed = {n for n in start if not torch.equal(start[n], end[n])}
+    assert changed == {n for n in start if "dense.1." in n} and len(changed) == 2 * 4 * encoder.n_layers
+    assert torch.equal(encoder.encode(TEXTS), before) and torch.allclose(adapted.encode(TEXTS), before, atol=1e-6)
+
+
+def test_adapters_ask_for_what_they_need(encoder):
+    with pytest.raises(ValueError, match="width of at least 1, got 0"):
+        add_adapters(encoder, 0)
+    with pytest.raises(ValueError, match="pass add_adapters"):
+        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapters")
+    with pytest.raises(ValueError, match="'adapters' or a number of layers from 1 to 2"):
+        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapter")

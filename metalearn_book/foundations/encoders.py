@@ -35,8 +35,8 @@ from .tasks import Examples, TaskBatch
 __all__ = ['MINILM_HUB', 'MINILM_SHA256', 'MINILM_FILES', 'check_texts', 'pad_batch', 'pool', 'EncodeStats', 'length_batches',
            'BatchEncoder', 'TokenEncoder', 'TextEncoder', 'file_sha256', 'fingerprint', 'word_tokenizer',
            'tiny_encoder', 'load_encoder', 'cached_features', 'LinearPredictor', 'NearestPrototype', 'zero_head',
-           'fit_linear_heads', 'fit_linear_head', 'LinearProbe', 'bag_of_words', 'TextClassifier', 'from_scratch',
-           'trainable', 'warmup_linear', 'shuffled_batches', 'fine_tune']
+           'fit_linear_heads', 'fit_linear_head', 'LinearProbe', 'bag_of_words', 'TextClassifier', 'Adapter',
+           'add_adapters', 'from_scratch', 'trainable', 'warmup_linear', 'shuffled_batches', 'fine_tune']
 
 # %% ../../nbs/foundations/05_encoders.ipynb #4d8e9c13
 def check_texts(
@@ -568,6 +568,35 @@ class TextClassifier(nn.Module):
         "The most probable class of each text."
         return [self.classes[i] for i in self.logits(texts, batch_size).argmax(-1).tolist()]
 
+# %% ../../nbs/foundations/05_encoders.ipynb #ad00a002
+class Adapter(nn.Module):
+    "A bottleneck beside the identity, Eq. (ENC-7): `(..., dim)` -> the same shape. It starts as the identity (Houlsby et al., 2019)."
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.down, self.up = nn.Linear(dim, width), nn.Linear(width, dim)
+        nn.init.zeros_(self.up.weight), nn.init.zeros_(self.up.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.up(F.gelu(self.down(h)))
+
+
+def add_adapters(
+    encoder: TextEncoder,  # BERT-like; stays as it is
+    width: int = 16,  # r, numbers in the bottleneck
+    seed: int = 0,  # of the new weights
+) -> TextEncoder:
+    "A copy with two adapters in every layer, behind attention and behind the feed-forward part. It computes what `encoder` computes, until they are trained."
+    if width < 1:
+        raise ValueError(f"an adapter needs a width of at least 1, got {width}")
+    encoder, device = copy.deepcopy(encoder), encoder.model.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in encoder.model.encoder.layer:
+            for part in (layer.attention.output, layer.output):
+                part.dense = nn.Sequential(part.dense, Adapter(encoder.dim, width).to(device))
+    return encoder
+
 # %% ../../nbs/foundations/05_encoders.ipynb #2ec2a5b3
 def from_scratch(
     encoder: TextEncoder,  # what to copy the shape from
@@ -583,7 +612,7 @@ def from_scratch(
 
 def trainable(
     classifier: TextClassifier,  # encoder and head
-    train: str | int,  # "all", or how many of the top layers
+    train: str | int,  # "all", how many of the top layers, or "adapters"
     lr: float,  # learning rate of the encoder
     head_lr: float,  # learning rate of the head
     weight_decay: float,  # of matrices; never of biases and normalization weights
@@ -594,8 +623,12 @@ def trainable(
         tuned = list(encoder.parameters())
     elif type(train) is int and 1 <= train <= encoder.n_layers:
         tuned = list(encoder.model.encoder.layer[-train:].parameters())
+    elif train == "adapters":
+        tuned = [p for m in encoder.modules() if isinstance(m, Adapter) for p in m.parameters()]
+        if not tuned:
+            raise ValueError("train='adapters' needs an encoder that has some; pass add_adapters(encoder)")
     else:
-        raise ValueError(f"train={train!r} is not 'head', 'all' or a number of layers from 1 to {encoder.n_layers}")
+        raise ValueError(f"train={train!r} is not 'head', 'all', 'adapters' or a number of layers from 1 to {encoder.n_layers}")
     encoder.requires_grad_(False)
     for p in tuned:
         p.requires_grad_(True)
@@ -662,7 +695,7 @@ def fine_tune(
     texts: Sequence[str],  # the few labelled texts
     labels: Sequence[str],  # a class name for each
     *,
-    train: str | int = "all",  # "head", "all", or how many of the top layers
+    train: str | int = "all",  # "head", "all", how many of the top layers, or "adapters" for an encoder of `add_adapters`
     classes: Sequence[str] | None = None,  # all classes, if some may have no example; None: those in `labels`
     steps: int = 60,  # gradient steps
     batch_size: int = 16,  # texts in a step
