@@ -222,7 +222,7 @@ class Browser:
         errors = [e["message"] for e in d.get_log("browser") if e["level"] == "SEVERE"]
         asked = [json.loads(e["message"])["message"] for e in d.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-        return errors, [u for u in urls if not u.startswith((self.origin, "data:", "blob:", "about:", "chrome:"))]
+        return errors, [u for u in urls if not u.startswith((self.origin, "data:", "blob:", "about:", "chrome:", "chrome-untrusted:"))]
 
     def js(self, source, *args):
         return self.driver.execute_script(source, *args)
