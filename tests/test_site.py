@@ -205,6 +205,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
         self.driver.set_page_load_timeout(60)
+        self.driver.get("about:blank")                    # leave the new-tab page, whose own requests come late
 
     def serve(self, name, site):
         (self.root / name).symlink_to(site)
