@@ -4,7 +4,7 @@
 
 Group A trains on literature and music and is tested on politics (validation), ai and science; group B the other way round. Settings are chosen on the
 validation part of politics ("settings"). Trained parts are kept under _build/ner/; each cell of the tables is stored as soon as it is measured, and a restart goes on from there.
-About 20 minutes of processor time for training, and 9 minutes for each round of 5 episodes. The numbers go to results/benchmarks/ner.json.
+About half an hour of processor time for training, and 9 minutes for each round of 5 episodes. The numbers go to results/benchmarks/ner.json.
 """
 from __future__ import annotations
 

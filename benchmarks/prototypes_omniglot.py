@@ -65,10 +65,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     images, began = load_dataset_by_name("omniglot"), time.process_time()
     pool = images.where(part=("train", "validation")).tensors(rotations=(0, 90, 180, 270))
-    learner = train(ClassTasks(*pool, args.n_way, 1, N_QUERY), args.episodes, folder / f"{args.episodes}-of-{args.n_way}.pt")
-    minutes = (time.process_time() - began) / 60
+    checkpoint = folder / f"{args.episodes}-of-{args.n_way}.pt"
+    in_one_sitting = not checkpoint.exists()
+    learner = train(ClassTasks(*pool, args.n_way, 1, N_QUERY), args.episodes, checkpoint)
+    minutes = (time.process_time() - began) / 60 if in_one_sitting else None      # a resumed run does not know what came before
     save_results("benchmarks/prototypes_omniglot", {**measure(learner, images, args.test_episodes), "episodes": args.episodes, "n_way": args.n_way, "minutes": minutes}, seed=0,
-                 config={**vars(args), "n_query": N_QUERY, "outer_lr": OUTER_LR, "warm_up": WARM_UP}, seconds=60 * minutes)
+                 config={**vars(args), "n_query": N_QUERY, "outer_lr": OUTER_LR, "warm_up": WARM_UP}, seconds=60 * minutes if in_one_sitting else None)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs of the chapter on text classification that train the encoder: minutes each, more than an hour of one core in all.
+"""Runs of the chapter on text classification that train the encoder: minutes each, two hours of one core in all.
 
     python benchmarks/text_classification.py [--only episodes full-way ...] [--no-bf16] [--list]
 

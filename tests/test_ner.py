@@ -506,3 +506,15 @@ def test_the_benchmark_imports():
     spec.loader.exec_module(module)
     assert set(module.SLOW) - set(module.TUNED) == {"two experts"}
     del sys.modules["ner_benchmark"]
+
+
+def test_no_steps_is_an_answer_and_fewer_is_not(start, tmp_path):
+    "0 leaves the detector as it was, and is not taken for 'not given'; a saved tagger keeps it."
+    tagger = FewShotTagger(start, steps=0).fit([(["in", "Rome"], ["O", "B-city"])])
+    assert all(torch.equal(a, b) for a, b in zip(tagger.detector.parameters(), start.detector.parameters()))
+    moved = FewShotTagger(start, steps=2).fit([(["in", "Rome"], ["O", "B-city"])])
+    assert not all(torch.equal(a, b) for a, b in zip(moved.detector.parameters(), start.detector.parameters()))
+    tagger.save(tmp_path / "none")
+    assert FewShotTagger.load(tmp_path / "none").steps == 0
+    with pytest.raises(ValueError, match="more, or None, got -1"):
+        FewShotTagger(start, steps=-1)

@@ -976,7 +976,7 @@ class FewShotTagger:
     """Finds mentions of a few types in texts, after seeing a handful of sentences.
 
     start: a `TaggerStart`, the folder of one, or None: the encoder "minilm" without any meta-training.
-    steps, lr, head_lr: of the detector's adaptation; None: 10 steps at 1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one.
+    steps, lr, head_lr: of the detector's adaptation; None: 10 steps at 1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one. 0 steps: not adapted.
     lean, trust: as for `typed_spans`; larger values find more mentions, and more that are none. spell: as for `Decomposed`.
     After `fit`: `types`, the sorted names of the types."""
 
@@ -984,7 +984,9 @@ class FewShotTagger:
                  lean: float = 1.0, trust: float = 1.0, spell: Callable[[str], str] | None = None, seed: int = 0):
         self.start = start if isinstance(start, TaggerStart) else TaggerStart.from_encoder(load_encoder("minilm")) if start is None else TaggerStart.load(start)
         trained = self.start.trained
-        self.steps, self.lr = steps or (10 if trained else 40), lr or (1e-4 if trained else 3e-4)
+        if steps is not None and steps < 0:
+            raise ValueError(f"steps must be 0 (the detector is not adapted), more, or None, got {steps}")
+        self.steps, self.lr = (10 if trained else 40) if steps is None else steps, lr or (1e-4 if trained else 3e-4)
         self.head_lr, self.lean, self.trust, self.spell, self.seed, self.types = head_lr or (1e-3 if trained else 1e-2), lean, trust, spell, seed, None
 
     def fit(self, examples: Sequence) -> FewShotTagger:
