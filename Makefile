@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 SCALE ?= book
 PORT ?= 8000
 QUARTO ?= auto
+# JupyterLab refuses to start for root unless it is told that this is meant, as in a container
+LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
@@ -15,7 +17,7 @@ help: ## this list
 	@echo "Variables: CHAPTER=part/nn_name SCALE=smoke|book|full PORT=$(PORT) PYTHON=python3.12 QUARTO=auto|1|0 METALEARN_DATA=folder"
 
 # The environment is made once, and brought up to date when one of these files changes.
-$(VENV)/.installed: settings.ini setup.py pyproject.toml tools/constraints.txt tools/environment.sh
+$(VENV)/.installed: settings.ini setup.py pyproject.toml tools/constraints.txt tools/environment.sh tools/install.py
 	@tools/environment.sh $(VENV) dev offline track
 	@touch $@
 
@@ -29,8 +31,8 @@ serve: ## show the built site on http://127.0.0.1:8000 (PORT=...)
 test: $(VENV)/.installed ## run every check, and end with a table
 	@$(PY) tools/test_all.py
 
-run: $(VENV)/.installed ## run one chapter: make run CHAPTER=optimization/01_maml SCALE=book
-	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=optimization/01_maml SCALE=smoke|book|full"; $(PY) tools/execute.py list; exit 2; }
+run: $(VENV)/.installed ## run one chapter: make run CHAPTER=optimization/10_maml SCALE=book
+	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=optimization/10_maml SCALE=smoke|book|full"; $(PY) tools/execute.py list; exit 2; }
 	@$(PY) tools/execute.py run $(CHAPTER) --scale $(SCALE)
 
 execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fresh; can be interrupted and goes on later
@@ -46,8 +48,8 @@ bench: $(VENV)/.installed ## measure the inner-loop engine against other librari
 
 lab: $(VENV)/.installed ## open the chapters in JupyterLab
 	@$(PY) -c "import jupyterlab, ipywidgets" 2>/dev/null || tools/environment.sh $(VENV) notebook
-	@$(PY) -m jupyterlab nbs
+	@$(PY) -m jupyterlab $(LAB) nbs
 
 clean: ## remove what can be made again (not .venv, not results)
-	rm -rf _build _book build dist *.egg-info .quarto .pytest_cache .ruff_cache .hypothesis nbs/appendices/api.md
+	rm -rf _build _book build dist *.egg-info .quarto .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,4 +1,8 @@
-"""Build the package from settings.ini: the version, the requirements and the rest are written there, once."""
+"""Build the package from settings.ini.
+
+The version, the requirements and the rest are written there, once.
+"""
+
 import configparser
 from pathlib import Path
 
@@ -12,9 +16,15 @@ def read_settings(path):
     "The settings as a dict; a clear error for a key that is missing."
     parser = configparser.ConfigParser(delimiters=["="], interpolation=None)
     if not parser.read(path, encoding="utf-8"):
-        raise FileNotFoundError(f"{path} is missing: setup.py reads the version and the requirements from it")
+        raise FileNotFoundError(
+            f"{path} is missing: "
+            "setup.py reads the version and the requirements from it"
+        )
     found = parser["DEFAULT"]
-    needed = "lib_name version min_python tested_pythons description author author_email keywords user repo branch requirements console_scripts status".split()
+    needed = (
+        "lib_name version min_python tested_pythons description author author_email "
+        "keywords user repo branch requirements console_scripts status"
+    ).split()
     if missing := [key for key in needed if key not in found]:
         raise KeyError(f"{path} has no value for: {', '.join(missing)}")
     return found
@@ -27,7 +37,11 @@ def requirements(text):
 
 cfg = read_settings(ROOT / "settings.ini")
 address = f"https://github.com/{cfg['user']}/{cfg['repo']}"
-extras = {key.removesuffix("_requirements"): requirements(text) for key, text in cfg.items() if key.endswith("_requirements")}
+extras = {
+    key.removesuffix("_requirements"): requirements(text)
+    for key, text in cfg.items()
+    if key.endswith("_requirements")
+}
 
 setup(
     name=cfg["lib_name"],
@@ -47,11 +61,24 @@ setup(
         "Intended Audience :: Science/Research",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
-        *(f"Programming Language :: Python :: {v}" for v in cfg["tested_pythons"].split()),
+        *(
+            f"Programming Language :: Python :: {v}"
+            for v in cfg["tested_pythons"].split()
+        ),
     ],
     python_requires=f">={cfg['min_python']}",
-    packages=find_namespace_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"], exclude=["*.__pycache__", "*.__pycache__.*"]),
-    package_data={cfg["lib_name"]: ["py.typed", "book/chapters.json", "data/splits/*.json"]},
+    packages=find_namespace_packages(
+        include=[cfg["lib_name"], f"{cfg['lib_name']}.*"],
+        exclude=["*.__pycache__", "*.__pycache__.*"],
+    ),
+    package_data={
+        cfg["lib_name"]: [
+            "py.typed",
+            "book/chapters.json",
+            "data/splits/*.json",
+            "data/upstream.json",
+        ]
+    },
     install_requires=requirements(cfg["requirements"]),
     extras_require=extras,
     entry_points={"console_scripts": requirements(cfg["console_scripts"])},

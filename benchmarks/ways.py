@@ -1,8 +1,12 @@
-"""Ways to compute the gradient of the mean query loss after adaptation with respect to the start.
+"""Ways to compute the gradient of the mean query loss after adaptation with respect to
+the start.
 
-Each is a function (network, problem, tasks, steps) -> run, and `run()` leaves the gradient in `.grad` of the network's parameters.
-The network is the way's own copy. `WAYS` lists those of the book and of plain PyTorch; those of other libraries are in rivals.py.
+Each is a function (network, problem, tasks, steps) -> run, and `run()` leaves the
+gradient in `.grad` of the network's parameters. The network is the way's own copy.
+`WAYS` lists those of the book and of plain PyTorch; those of other libraries are in
+rivals.py.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,7 +18,7 @@ from problems import Problem
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from metalearn_book.foundations.bilevel import InnerLoop
+from metalearn_book.foundations.inner_loop import InnerLoop
 from metalearn_book.foundations.tasks import TaskBatch
 
 Run = Callable[[], None]
@@ -23,23 +27,35 @@ Run = Callable[[], None]
 @dataclass(frozen=True)
 class Way:
     make: Callable[[nn.Module, Problem, TaskBatch, int], Run]
-    exact: bool = True                     # or first order: another gradient on purpose
+    exact: bool = True  # or first order: another gradient on purpose
     problems: tuple[str, ...] = ("sinusoids", "omniglot", "gpt")
-    most_steps: int = 20                   # more would take long, and tell nothing new
+    most_steps: int = 20  # more would take long, and tell nothing new
 
 
-def engine(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int, **options) -> Run:
+def engine(
+    network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int, **options
+) -> Run:
     "The book's InnerLoop."
-    loop = InnerLoop(network, problem.loss, inner_lr=problem.inner_lr, inner_steps=steps, **options).to(tasks.support.y.device)
+    loop = InnerLoop(
+        network, problem.loss, inner_lr=problem.inner_lr, inner_steps=steps, **options
+    ).to(tasks.support.y.device)
 
     def run():
         network.zero_grad()
         loop.outer_loss(tasks).backward()
+
     return run
 
 
-def python_loop(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int, first_order: bool = False) -> Run:
-    "One task after another with the graph of all steps, as most scripts do it; nothing of the package but the tasks."
+def python_loop(
+    network: nn.Module,
+    problem: Problem,
+    tasks: TaskBatch,
+    steps: int,
+    first_order: bool = False,
+) -> Run:
+    """One task after another with the graph of all steps, as most scripts do it;
+    nothing of the package but the tasks."""
     s, q, loss = tasks.support, tasks.query, problem.loss_of_one
 
     def run():
@@ -47,14 +63,27 @@ def python_loop(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: i
         for b in range(len(tasks)):
             params = dict(network.named_parameters())
             for _ in range(steps):
-                grads = torch.autograd.grad(loss(functional_call(network, params, (s.x[b],)), s.y[b]), list(params.values()), create_graph=not first_order)
-                params = {n: p - problem.inner_lr * g for (n, p), g in zip(params.items(), grads)}
-            (loss(functional_call(network, params, (q.x[b],)), q.y[b]) / len(tasks)).backward()
+                grads = torch.autograd.grad(
+                    loss(functional_call(network, params, (s.x[b],)), s.y[b]),
+                    list(params.values()),
+                    create_graph=not first_order,
+                )
+                params = {
+                    n: p - problem.inner_lr * g
+                    for (n, p), g in zip(params.items(), grads)
+                }
+            (
+                loss(functional_call(network, params, (q.x[b],)), q.y[b]) / len(tasks)
+            ).backward()
+
     return run
 
 
-def vmap_of_grad(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int) -> Run:
-    "The recipe of PyTorch's own tutorials: vmap over a function of one task that calls torch.func.grad."
+def vmap_of_grad(
+    network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int
+) -> Run:
+    """The recipe of PyTorch's own tutorials: vmap over a function of one task that
+    calls torch.func.grad."""
     own, loss = dict(network.named_parameters()), problem.loss_of_one
 
     def inner_loss(params, x, y):
@@ -68,34 +97,59 @@ def vmap_of_grad(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: 
 
     def run():
         network.zero_grad()
-        vmap(task_loss, in_dims=(None, 0, 0, 0, 0))(own, tasks.support.x, tasks.support.y, tasks.query.x, tasks.query.y).mean().backward()
+        vmap(task_loss, in_dims=(None, 0, 0, 0, 0))(
+            own, tasks.support.x, tasks.support.y, tasks.query.x, tasks.query.y
+        ).mean().backward()
+
     return run
 
 
-def floor(network: nn.Module, problem: Problem, tasks: TaskBatch, steps: int, first_order: bool = False) -> Run:
-    """The same examples through one shared network, forward and backward, as often as the method needs.
+def floor(
+    network: nn.Module,
+    problem: Problem,
+    tasks: TaskBatch,
+    steps: int,
+    first_order: bool = False,
+) -> Run:
+    """The same examples through one shared network, forward and backward, as often as
+    the method needs.
 
-    k passes of the support sets and one of the query sets; for the exact gradient k passes more, because each step is differentiated again.
+    k passes of the support sets and one of the query sets; for the exact gradient k
+    passes more, because each step is differentiated again.
     """
-    (sx, sy), (qx, qy) = ((e.x.flatten(0, 1), e.y.flatten(0, 1)) for e in (tasks.support, tasks.query))
+    (sx, sy), (qx, qy) = (
+        (e.x.flatten(0, 1), e.y.flatten(0, 1)) for e in (tasks.support, tasks.query)
+    )
 
     def run():
         network.zero_grad()
         for _ in range(steps if first_order else 2 * steps):
             problem.loss_of_one(network(sx), sy).backward()
         problem.loss_of_one(network(qx), qy).backward()
+
     return run
 
 
 WAYS: dict[str, Way] = {
     "engine": Way(engine),
     "engine, checkpoint": Way(partial(engine, memory="checkpoint"), most_steps=100),
-    "engine, adjoint": Way(partial(engine, memory="adjoint", states=10), most_steps=100),
-    "engine, one task at a time": Way(partial(engine, tasks_at_once=1), problems=("sinusoids",)),
-    "engine, all tasks at once": Way(partial(engine, tasks_at_once=10 ** 6), problems=("omniglot",)),
+    "engine, adjoint": Way(
+        partial(engine, memory="adjoint", states=10), most_steps=100
+    ),
+    "engine, one task at a time": Way(
+        partial(engine, tasks_at_once=1), problems=("sinusoids",)
+    ),
+    "engine, all tasks at once": Way(
+        partial(engine, tasks_at_once=10**6), problems=("omniglot",)
+    ),
     "engine, first order": Way(partial(engine, first_order=True), exact=False),
     "python loop": Way(python_loop),
-    "python loop, first order": Way(partial(python_loop, first_order=True), exact=False),
+    "python loop, first order": Way(
+        partial(python_loop, first_order=True), exact=False
+    ),
     "vmap(grad)": Way(vmap_of_grad),
 }
-FLOORS: dict[str, Way] = {"floor": Way(floor), "floor, first order": Way(partial(floor, first_order=True), exact=False)}
+FLOORS: dict[str, Way] = {
+    "floor": Way(floor),
+    "floor, first order": Way(partial(floor, first_order=True), exact=False),
+}

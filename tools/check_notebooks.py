@@ -1,8 +1,10 @@
-"""Checks the notebooks as files: that `nbdev_clean` would change nothing, that cell ids are there and differ, and that no output holds an error or a path of the machine.
+"""Checks the notebooks as files: that `nbdev_clean` would change nothing, that cell ids
+are there and differ, and that no output holds an error or a path of the machine.
 
 python tools/check_notebooks.py            exit status 1 and a list
 python tools/check_notebooks.py --write    clean them
 """
+
 from __future__ import annotations
 
 import json
@@ -14,8 +16,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from notebooks import ROOT, chapter_files, clean, read, text, write_atomically
 
-MACHINE = re.compile(r"site-packages/|/dist-packages/|/home/\w+/|/tmp/\w+/|/ipykernel_\d+/")  # what only the machine that made an output knows
-LARGEST = 3_000_000  # characters of one notebook; larger ones are slow on GitHub and on phones
+#: what only the machine that made an output knows
+MACHINE = re.compile(
+    r"site-packages/|/dist-packages/|/home/\w+/|/tmp/\w+/|/ipykernel_\d+/"
+)
+#: characters of one notebook; larger ones are slow on GitHub and on phones
+LARGEST = 3_000_000
 
 
 def problems(path: Path) -> list[str]:
@@ -23,18 +29,28 @@ def problems(path: Path) -> list[str]:
     nb, found = read(path), []
     ids = Counter(cell.get("id") for cell in nb["cells"])
     if None in ids or any(n > 1 for n in ids.values()):
-        found.append(f"cells without an id, or with one that is used twice: {[i for i, n in ids.items() if i is None or n > 1][:5]}")
+        unclear = [i for i, n in ids.items() if i is None or n > 1][:5]
+        found.append(f"cells without an id, or with one that is used twice: {unclear}")
     elif path.read_text(encoding="utf-8") != text(clean(nb)):
         found.append("it is not clean; run: python tools/check_notebooks.py --write")
     if (size := path.stat().st_size) > LARGEST:
-        found.append(f"it has {size:,} bytes, at most {LARGEST:,} are allowed; draw fewer points, or show fewer figures")
+        found.append(
+            f"it has {size:,} bytes, at most {LARGEST:,} are allowed; "
+            "draw fewer points, or show fewer figures"
+        )
     for number, cell in enumerate(nb["cells"]):
         if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
             found.append(f"cell {number} holds an error")
         shown = json.dumps(cell.get("outputs", []))
         if (path_of_machine := MACHINE.search(shown)) or str(ROOT) in shown:
-            where = path_of_machine.start() if path_of_machine else shown.index(str(ROOT))
-            found.append(f"the output of cell {number} holds a path of this machine, {shown[max(where - 40, 0):where + 60]!r}; silence the warning or print less")
+            where = (
+                path_of_machine.start() if path_of_machine else shown.index(str(ROOT))
+            )
+            found.append(
+                f"the output of cell {number} holds a path of this machine, "
+                f"{shown[max(where - 40, 0) : where + 60]!r}; "
+                "silence the warning or print less"
+            )
     return found
 
 

@@ -1,14 +1,21 @@
 """Runs chapters.
 
-python tools/execute.py list                                what there is, and what is fresh
-python tools/execute.py run CHAPTER [--scale book]          one chapter in a Jupyter kernel
-python tools/execute.py all [--workers 2] [--force]         every chapter whose outputs are not fresh, at book scale
-python tools/execute.py smoke [--workers 2] [CHAPTER ...]   all chapters at smoke scale, in process, nothing is stored
+python tools/execute.py list
+    what there is, and what is fresh
+python tools/execute.py run CHAPTER [--scale book]
+    one chapter in a Jupyter kernel
+python tools/execute.py all [--workers 2] [--force]
+    every chapter whose outputs are not fresh, at book scale
+python tools/execute.py smoke [--workers 2] [CHAPTER ...]
+    all chapters at smoke scale, in process, nothing is stored
 
-A chapter runs in an empty folder. At book scale its outputs go into the notebook, its numbers into `results/`, together with a stamp
-(see freshness.py); at smoke scale a copy goes to `_build/smoke`; at full scale the numbers go into `results/` and a copy to `_build/full`.
-A run that fails or is interrupted changes nothing, and a failed one leaves what it did in `_build/failed`.
+A chapter runs in an empty folder. At book scale its outputs go into the notebook, its
+numbers into `results/`, together with a stamp (see freshness.py); at smoke scale a copy
+goes to `_build/smoke`; at full scale the numbers go into `results/` and a copy to
+`_build/full`. A run that fails or is interrupted changes nothing, and a failed one
+leaves what it did in `_build/failed`.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,10 +34,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import freshness
-from notebooks import ROOT, chapters, clean, find_chapter, read, source, text, write_atomically
+from notebooks import (
+    ROOT,
+    chapters,
+    clean,
+    find_chapter,
+    read,
+    source,
+    text,
+    write_atomically,
+)
 
 SCALES = ("smoke", "book", "full")
-_CHILDREN: list[subprocess.Popen] = []  # kept, because Python collects the exit status of a Popen that nobody holds
+_CHILDREN: list[
+    subprocess.Popen
+] = []  # kept, because Python collects the exit status of a Popen that nobody holds
 ANSI = r"\x1b\[[0-9;]*m"
 
 
@@ -38,18 +56,35 @@ class ChapterFailed(RuntimeError):
     "A cell of a chapter raised an error, or took too long."
 
 
-# ---------------------------------------------------------------- one chapter, in a kernel
+# ---------------------------------------------------------- one chapter, in a kernel
+
 
 def run_kernel(nb: dict, folder: Path, cell_timeout: float | None = None) -> str | None:
-    "Execute all cells of a notebook (in place) in a new kernel; the error's text where one failed."
+    """Execute all cells of a notebook (in place) in a new kernel; the error's text
+    where one failed."""
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import (
+        CellExecutionError,
+        CellTimeoutError,
+        DeadKernelError,
+    )
+    from traitlets.config import Config
+
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             cell.update(outputs=[], execution_count=None)
     node = nbformat.reads(json.dumps(nb), as_version=4)
-    client = NotebookClient(node, timeout=cell_timeout, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}})
+    # code and outputs go through a port of this machine: encrypted, where the kernel
+    # can, so that nobody else on it can read them
+    client = NotebookClient(
+        node,
+        timeout=cell_timeout,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+    )
     try:
         client.execute()
         failure = None
@@ -64,8 +99,11 @@ def run_kernel(nb: dict, folder: Path, cell_timeout: float | None = None) -> str
     return failure
 
 
-def run_chapter(chapter: str, scale: str, root: Path = ROOT, cell_timeout: float | None = None) -> float:
-    "Run one chapter and store what its scale says; seconds. ChapterFailed, with nothing changed, if a cell fails."
+def run_chapter(
+    chapter: str, scale: str, root: Path = ROOT, cell_timeout: float | None = None
+) -> float:
+    """Run one chapter and store what its scale says; seconds. ChapterFailed, with
+    nothing changed, if a cell fails."""
     path = root / "nbs" / f"{chapter}.ipynb"
     nb, before = read(path), path.read_bytes()
     build = root / "_build"
@@ -76,24 +114,38 @@ def run_chapter(chapter: str, scale: str, root: Path = ROOT, cell_timeout: float
         work.mkdir()
         if (root / "results").is_dir():
             shutil.copytree(root / "results", results)
-        os.environ.update(METALEARN_SCALE=scale, METALEARN_RESULTS=str(results), PYTHONPATH=os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
-                          PYTHONWARNINGS="ignore:IProgress not found")  # plain progress bars are what a stored output should show
+        os.environ.update(
+            METALEARN_SCALE=scale,
+            METALEARN_RESULTS=str(results),
+            PYTHONPATH=os.pathsep.join(
+                filter(None, [str(root), os.environ.get("PYTHONPATH")])
+            ),
+            PYTHONWARNINGS="ignore:IProgress not found",
+        )  # plain progress bars are what a stored output should show
         start = time.perf_counter()
         failure = run_kernel(nb, work, cell_timeout)
         seconds = time.perf_counter() - start
         if failure:
             copy = build / "failed" / f"{chapter}.ipynb"
             write_atomically(copy, text(clean(nb)))
-            raise ChapterFailed(f"{failure}\n{chapter} stopped after {seconds:.0f} s; nothing was stored, what it did is in {copy.relative_to(root)}")
+            raise ChapterFailed(
+                f"{failure}\n{chapter} stopped after {seconds:.0f} s; nothing was "
+                f"stored, what it did is in {copy.relative_to(root)}"
+            )
         if path.read_bytes() != before and scale == "book":
-            raise ChapterFailed(f"{path.relative_to(root)} was edited while it ran; nothing was stored, run it again")
+            raise ChapterFailed(
+                f"{path.relative_to(root)} was edited while it ran; "
+                "nothing was stored, run it again"
+            )
         _store(chapter, scale, clean(nb), seconds, results, root)
         return seconds
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _store(chapter: str, scale: str, nb: dict, seconds: float, results: Path, root: Path) -> None:
+def _store(
+    chapter: str, scale: str, nb: dict, seconds: float, results: Path, root: Path
+) -> None:
     "Outputs, numbers and stamp to where they belong."
     if scale != "book":
         write_atomically(root / "_build" / scale / f"{chapter}.ipynb", text(nb))
@@ -105,31 +157,42 @@ def _store(chapter: str, scale: str, nb: dict, seconds: float, results: Path, ro
     if scale in entries:
         old[scale] = entries[scale]
     if scale == "book":
-        old["stamp"] = freshness.make_stamp(nb, seconds, root)
+        old["stamp"] = freshness.make_stamp(nb, chapter, seconds, root)
         write_atomically(root / "nbs" / f"{chapter}.ipynb", text(nb))
     if old:
         write_atomically(stored, json.dumps(old, indent=1, sort_keys=True) + "\n")
 
 
-# ---------------------------------------------------------------- one chapter, in this process
+# -------------------------------------------------------- one chapter, in this process
+
 
 def _run_here(path: Path, folder: Path) -> None:
     "Execute a notebook in this process; the error is raised."
     os.environ["IPYTHONDIR"] = str(folder / ".ipython")
     from execnb.nbio import read_nb
     from execnb.shell import CaptureShell
+
     os.chdir(folder)
     shell = CaptureShell(mpl_format="png")
     for number, cell in enumerate(read_nb(path).cells):
         if cell.cell_type == "code":
             shell.cell(cell)
             if shell.exc:
-                printed = "".join(line for o in cell.get("outputs", []) if o["output_type"] == "stream" for line in o["text"])
-                raise ChapterFailed(f"cell {number}, {source(cell).strip().splitlines()[0][:80]!r}:\n{re.sub(ANSI, '', printed)[-3000:]}") from shell.exc
+                printed = "".join(
+                    line
+                    for o in cell.get("outputs", [])
+                    if o["output_type"] == "stream"
+                    for line in o["text"]
+                )
+                first = source(cell).strip().splitlines()[0][:80]
+                raise ChapterFailed(
+                    f"cell {number}, {first!r}:\n{re.sub(ANSI, '', printed)[-3000:]}"
+                ) from shell.exc
 
 
 def _child(path: Path, log: Path) -> int:
-    "What a worker process does: run, write what went wrong to `log`, and return the exit status."
+    """What a worker process does: run, write what went wrong to `log`, and return the
+    exit status."""
     folder = Path(tempfile.mkdtemp(prefix="chapter-"))
     try:
         _run_here(path, folder)
@@ -137,7 +200,9 @@ def _child(path: Path, log: Path) -> int:
     except ChapterFailed as e:  # what the shell printed holds the traceback
         log.write_text(str(e), encoding="utf-8")
         return 1
-    except BaseException:  # whatever else happens, SystemExit included, is a failure of the chapter
+    except (
+        BaseException
+    ):  # whatever else happens, SystemExit included, is a failure of the chapter
         log.write_text(traceback.format_exc(), encoding="utf-8")
         return 1
     finally:
@@ -148,19 +213,23 @@ def _child(path: Path, log: Path) -> int:
 def _preload() -> None:
     "Import the large libraries once: the workers are forked from this process."
     import matplotlib
+
     matplotlib.use("agg")
     import execnb.shell  # noqa: F401
     import matplotlib.pyplot
     import torch
     import transformers  # noqa: F401
+
     torch.set_num_threads(1)
 
 
 # ---------------------------------------------------------------- many chapters
 
+
 @dataclass
 class Job:
     "A chapter that runs in a process of its own."
+
     chapter: str
     pid: int
     log: Path
@@ -169,7 +238,8 @@ class Job:
     cpu: float = 0.0  # seconds of processor time, known when it has ended
 
     def stop(self, patience: float = 5) -> None:
-        "Ask the process and its children to clean up and end; kill what is left after `patience` seconds."
+        """Ask the process and its children to clean up and end; kill what is left after
+        `patience` seconds."""
         for name, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 60)):
             try:
                 os.killpg(self.pid, name)
@@ -191,8 +261,16 @@ class Job:
             return None
         self.cpu = used.ru_utime + used.ru_stime
         if code := os.waitstatus_to_exitcode(status):
-            said = self.log.read_text(encoding="utf-8").strip() if self.log.exists() else ""
-            return said or (f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}")
+            said = (
+                self.log.read_text(encoding="utf-8").strip()
+                if self.log.exists()
+                else ""
+            )
+            return said or (
+                f"was killed by signal {-code}"
+                if code < 0
+                else f"ended with exit status {code}"
+            )
         return ""
 
 
@@ -208,12 +286,28 @@ def _start_forked(chapter: str, log: Path, root: Path) -> int:
 
 def _start_kernel(chapter: str, log: Path, root: Path) -> int:
     with open(log, "w") as out:
-        _CHILDREN.append(subprocess.Popen([sys.executable, __file__, "run", chapter, "--scale", "book"], cwd=root, stdout=out, stderr=out, start_new_session=True))
+        _CHILDREN.append(
+            subprocess.Popen(
+                [sys.executable, __file__, "run", chapter, "--scale", "book"],
+                cwd=root,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        )
     return _CHILDREN[-1].pid
 
 
-def run_many(names: list[str], start, workers: int, limit: float | None, expected: dict[str, float], root: Path = ROOT) -> dict[str, tuple[float, str]]:
-    "Run chapters, `workers` at a time, with a line for each that ends; chapter -> (seconds, '' or what went wrong)."
+def run_many(
+    names: list[str],
+    start,
+    workers: int,
+    limit: float | None,
+    expected: dict[str, float],
+    root: Path = ROOT,
+) -> dict[str, tuple[float, str]]:
+    """Run chapters, `workers` at a time, with a line for each that ends; chapter ->
+    (seconds, '' or what went wrong)."""
     logs = Path(tempfile.mkdtemp(prefix="logs-"))
     todo, running, done = list(names), [], {}
     began = time.perf_counter()
@@ -222,20 +316,42 @@ def run_many(names: list[str], start, workers: int, limit: float | None, expecte
             while todo and len(running) < workers:
                 chapter = todo.pop(0)
                 log = logs / (chapter.replace("/", "-") + ".txt")
-                running.append(Job(chapter, start(chapter, log, root), log, time.perf_counter(), limit))
+                running.append(
+                    Job(
+                        chapter,
+                        start(chapter, log, root),
+                        log,
+                        time.perf_counter(),
+                        limit,
+                    )
+                )
             time.sleep(0.05)
             for job in list(running):
                 if (said := job.poll()) is not None:
                     running.remove(job)
                     done[job.chapter] = (time.perf_counter() - job.start, said)
-                    left = _left(todo + [j.chapter for j in running], done, expected, workers)
-                    print(f"[{len(done)}/{len(names)}] {job.chapter:<36} {done[job.chapter][0]:6.1f} s  (CPU {job.cpu:.1f} s)  {'FAILED' if said else 'ok'}{left}", flush=True)
+                    left = _left(
+                        todo + [j.chapter for j in running], done, expected, workers
+                    )
+                    print(
+                        f"[{len(done)}/{len(names)}] {job.chapter:<36} "
+                        f"{done[job.chapter][0]:6.1f} s  (CPU {job.cpu:.1f} s)  "
+                        f"{'FAILED' if said else 'ok'}{left}",
+                        flush=True,
+                    )
                     if said:
-                        print("    " + "\n    ".join(said[-4000:].splitlines()), flush=True)
+                        print(
+                            "    " + "\n    ".join(said[-4000:].splitlines()),
+                            flush=True,
+                        )
     except KeyboardInterrupt:
         passed = [c for c, (_, said) in done.items() if not said]
-        print(f"\nInterrupted after {time.perf_counter() - began:.0f} s. Done: {', '.join(passed) or 'none'}. "
-              f"Not done, and as they were: {', '.join(c for c in names if c not in passed)}. Run it again to go on.")
+        rest = [c for c in names if c not in passed]
+        print(
+            f"\nInterrupted after {time.perf_counter() - began:.0f} s. "
+            f"Done: {', '.join(passed) or 'none'}. "
+            f"Not done, and as they were: {', '.join(rest)}. Run it again to go on."
+        )
         raise
     finally:
         for job in running:
@@ -244,13 +360,23 @@ def run_many(names: list[str], start, workers: int, limit: float | None, expecte
     return done
 
 
-def _left(todo: list[str], done: dict[str, tuple[float, str]], expected: dict[str, float], workers: int) -> str:
-    "About how long the rest takes, from stored times, or else from the mean of what has run."
+def _left(
+    todo: list[str],
+    done: dict[str, tuple[float, str]],
+    expected: dict[str, float],
+    workers: int,
+) -> str:
+    """About how long the rest takes, from stored times, or else from the mean of what
+    has run."""
     if not todo:
         return ""
     mean = sum(s for s, _ in done.values()) / len(done)
     seconds = sum(expected.get(c, mean) for c in todo) / workers
-    return f"  (about {seconds / 60:.0f} min left)" if seconds > 90 else f"  (about {seconds:.0f} s left)"
+    return (
+        f"  (about {seconds / 60:.0f} min left)"
+        if seconds > 90
+        else f"  (about {seconds:.0f} s left)"
+    )
 
 
 def _threads(workers: int) -> None:
@@ -262,10 +388,14 @@ def _threads(workers: int) -> None:
 
 # ---------------------------------------------------------------- commands
 
+
 def command_list() -> int:
     for chapter in chapters():
         stamp = freshness.stamp_of(chapter)
-        print(f"{chapter:<36} {freshness.problem(chapter) or 'fresh'}" + (f", {stamp['seconds']} s" if stamp else ""))
+        print(
+            f"{chapter:<36} {freshness.problem(chapter) or 'fresh'}"
+            + (f", {stamp['seconds']} s" if stamp else "")
+        )
     return 0
 
 
@@ -277,16 +407,30 @@ def command_run(name: str, scale: str) -> int:
     except ChapterFailed as e:
         print(re.sub(ANSI, "", str(e)))
         return 1
-    where = {"smoke": f"_build/smoke/{chapter}.ipynb", "book": f"nbs/{chapter}.ipynb and results/{chapter}.json",
-             "full": f"results/{chapter}.json and _build/full/{chapter}.ipynb"}[scale]
+    where = {
+        "smoke": f"_build/smoke/{chapter}.ipynb",
+        "book": f"nbs/{chapter}.ipynb and results/{chapter}.json",
+        "full": f"results/{chapter}.json and _build/full/{chapter}.ipynb",
+    }[scale]
     print(f"{seconds:.0f} s; stored in {where}")
     return 0
 
 
 def command_all(workers: int, force: bool) -> int:
-    names = [c for c in chapters() if force or freshness.problem(c)]
-    expected = {c: stamp["seconds"] for c in names if (stamp := freshness.stamp_of(c))}
-    print(f"fresh: {len(chapters()) - len(names)}; to run at book scale, {workers} at a time: {len(names)}", flush=True)
+    why = {c: freshness.problem(c) or "asked for" for c in chapters()}
+    names = [c for c in why if force or why[c] != "asked for"]
+    stamps = {c: freshness.stamp_of(c) for c in names}
+    expected = {c: stamp["seconds"] for c, stamp in stamps.items() if stamp}
+    # the shortest first; a new one may fail early
+    names.sort(key=lambda c: expected.get(c, 0))
+    print(
+        f"fresh: {len(why) - len(names)}; "
+        f"to run at book scale, {workers} at a time: {len(names)}",
+        flush=True,
+    )
+    for c in names:
+        about = f"about {expected[c]} s" if c in expected else "new"
+        print(f"  {c} ({about}): {why[c]}", flush=True)
     _threads(workers)
     done = run_many(names, _start_kernel, workers, None, expected)
     return 1 if any(said for _, said in done.values()) else 0
@@ -295,7 +439,12 @@ def command_all(workers: int, force: bool) -> int:
 def command_smoke(names: list[str], workers: int, limit: float) -> int:
     names = [find_chapter(n) for n in names] or chapters()
     _threads(workers)
-    os.environ.update(METALEARN_SCALE="smoke", PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    os.environ.update(
+        METALEARN_SCALE="smoke",
+        PYTHONPATH=os.pathsep.join(
+            filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        ),
+    )
     os.environ.pop("METALEARN_RESULTS", None)
     sys.path.insert(0, str(ROOT))
     _preload()
@@ -306,7 +455,9 @@ def command_smoke(names: list[str], workers: int, limit: float) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list")
     run = commands.add_parser("run")
@@ -314,11 +465,15 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--scale", choices=SCALES, default="book")
     everything = commands.add_parser("all")
     everything.add_argument("--workers", type=int, default=2)
-    everything.add_argument("--force", action="store_true", help="also the chapters that are fresh")
+    everything.add_argument(
+        "--force", action="store_true", help="also the chapters that are fresh"
+    )
     smoke = commands.add_parser("smoke")
     smoke.add_argument("chapters", nargs="*")
     smoke.add_argument("--workers", type=int, default=2)
-    smoke.add_argument("--limit", type=float, default=120, help="seconds that a chapter may take")
+    smoke.add_argument(
+        "--limit", type=float, default=120, help="seconds that a chapter may take"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.command == "list":
@@ -336,5 +491,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill is an interrupt: clean up, say what is done
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a kill is an interrupt: clean up, say what is done
     sys.exit(main())

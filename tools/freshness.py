@@ -1,118 +1,106 @@
-"""Are the stored outputs what the code of today would make? Each executed chapter has a stamp in `results/`; this compares it.
+"""Are the stored outputs what the code of today would make?
 
-python tools/freshness.py          a list of problems, and exit status 1 if there are any
-python tools/freshness.py --list   one line for each chapter
+python tools/freshness.py            a list of problems; exit status 1 if there are any
+python tools/freshness.py --list     one line for each chapter
+python tools/freshness.py --reach metalearn_book.foundations.tasks.SinusoidTasks
+                                     the chapters that a change of this makes stale
 
-The stamp holds a hash of the chapter's code cells together with the source of every module of the package that they import, directly or
-not, and a hash of the outputs. Comments, docstrings, blank lines and the generated setup cell don't count.
+Each executed chapter has a stamp in `results/`: a digest of the syntax of its code
+cells, of every definition of the package that they reach (see reached.py), of the
+stored results that they quote, of the data sets that they load, and of its outputs.
+Format, comments, docstrings, the division into cells, the module that a definition
+stands in, the numbers in chapters' names and the generated setup cell don't count.
 """
+
 from __future__ import annotations
 
-import ast
-import hashlib
-import io
 import json
 import re
 import sys
-import tokenize
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import reached
 from notebooks import PACKAGE, ROOT, chapters, is_code, read, source
 from setup_cell import is_setup
 
 
-def _blank(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> None:
-    "Remove the text between two (line, column) positions; lines count from 1."
-    (r0, c0), (r1, c1) = start, end
-    first, last = lines[r0 - 1][:c0], lines[r1 - 1][c1:]
-    lines[r0 - 1:r1] = [first + last] + [""] * (r1 - r0)
+def code_of(nb: dict) -> str:
+    "All code of a chapter, without the generated setup cell."
+    cells = [source(c) for c in nb["cells"] if is_code(c) and not is_setup(source(c))]
+    return "\n".join(cells)
 
 
-def _without_magics(code: str) -> str:
-    return "\n".join("" if re.match(r"\s*[%!]", line) else line for line in code.split("\n"))
+def without_numbers(code: str) -> str:
+    "`'part/05_name'` as `'part/name'`: a chapter may get another number."
+    return re.sub(r"""(["'])([a-z_]+/)\d+_(\w+)\1""", r"\1\2\3\1", code)
 
 
-def normalize(code: str) -> str:
-    "Code without comments, docstrings, blank lines and trailing space, the same under every version of Python."
-    code = _without_magics(code)
-    spans = [(t.start, t.end) for t in tokenize.generate_tokens(io.StringIO(code).readline) if t.type == tokenize.COMMENT]
-    for node in ast.walk(ast.parse(code)):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body and isinstance(body[0], ast.Expr):
-            if isinstance(getattr(body[0], "value", None), ast.Constant) and isinstance(body[0].value.value, str):
-                if len(body) > 1 or not isinstance(node, ast.Module):
-                    spans.append(_in_characters(code, body[0]))
-    lines = code.split("\n")
-    for start, end in sorted(spans, reverse=True):
-        _blank(lines, start, end)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+def quoted_results(code: reached.Module, root: Path = ROOT) -> dict[str, str]:
+    "Digest of each results file that the code names, without its stamp."
+    found = {}
+    for name in sorted(reached.texts(code)):
+        path = root / "results" / f"{name}.json"
+        if "/" in name and path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content.pop("stamp", None)
+            found[name] = reached.digest(json.dumps(content, sort_keys=True))
+    return found
 
 
-def _in_characters(code: str, node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
-    "Where a node begins and ends; ast counts bytes, this counts characters."
-    lines = code.split("\n")
-    def column(row: int, offset: int) -> int:
-        return len(lines[row - 1].encode()[:offset].decode())
-    return (node.lineno, column(node.lineno, node.col_offset)), (node.end_lineno, column(node.end_lineno, node.end_col_offset))
+#: what delivers data; how it does so does not count: `data_digests` holds what it gives
+SOURCES = f"{PACKAGE}.data.sources"
+DELIVER = {"load_dataset_by_name", "class_split", "describe", "available", "at_hand",
+           "dataset_names", "fetch"}  # fmt: skip
 
 
-def _module_file(name: str, root: Path) -> Path | None:
-    base = root.joinpath(*name.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+def data_digests(reach: reached.Reach, root: Path = ROOT) -> dict[str, str]:
+    "Digest of each data set that is named in what is reached, as far as it is used."
+    if not reach.stopped or not reached.module_file(SOURCES, root):
+        return {}
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    from metalearn_book.data import class_split, dataset_names, describe
+    from metalearn_book.data.manifest import MANIFEST
+    from metalearn_book.data.splits import has_split
+
+    found = {}
+    for name in sorted(reach.texts & set(dataset_names())):
+        parts = [MANIFEST[name].digest]
+        if has_split(name):
+            parts.append(json.dumps(class_split(name)))
+        if "describe" in reach.stopped:
+            parts.append(str(describe(name)))
+        found[name] = reached.digest(*parts)
+    return found
 
 
-def imported(code: str, root: Path = ROOT, module: str = "", is_package: bool = False) -> set[str]:
-    "Names of the package's modules that this code imports; `module` is the name of the code's own module, for relative imports."
-    names = set()
-    for node in ast.walk(ast.parse(_without_magics(code))):
-        if isinstance(node, ast.Import):
-            names.update(a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = module.split(".")
-                parents = parents[:len(parents) - node.level + is_package]
-                base = ".".join([*parents, base] if base else parents)
-            names.update([base, *(f"{base}.{a.name}" for a in node.names)])
-    # a package's own __init__ runs too when one of its modules is imported; the top one holds the version and is left out
-    names |= {".".join(n.split(".")[:k]) for n in names for k in range(2, len(n.split(".")))}
-    return {n for n in names if n.startswith(f"{PACKAGE}.") and _module_file(n, root)}
-
-
-def used_modules(code: str, root: Path = ROOT) -> dict[str, Path]:
-    "Every module of the package that the code imports, directly or through another one."
-    found: dict[str, Path] = {}
-    todo = imported(code, root)
-    while todo:
-        name = todo.pop()
-        path = _module_file(name, root)
-        found[name] = path
-        todo |= imported(path.read_text(encoding="utf-8"), root, name, path.name == "__init__.py") - set(found)
-    return dict(sorted(found.items()))
-
-
-def code_cells(nb: dict) -> list[str]:
-    "The code of a chapter, cell by cell, without the generated setup cell."
-    return [source(c) for c in nb["cells"] if is_code(c) and not is_setup(source(c))]
-
-
-def code_hash(nb: dict, root: Path = ROOT) -> str:
-    "One hash of the chapter's code and of all modules that it uses."
-    cells = code_cells(nb)
-    parts = [normalize(c) for c in cells]
-    modules = used_modules("\n".join(map(_without_magics, cells)), root)
-    parts += [f"{name}\n{normalize(path.read_text(encoding='utf-8'))}" for name, path in modules.items()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+def fingerprint(nb: dict, chapter: str, root: Path = ROOT) -> dict:
+    "What the outputs of a chapter depend on."
+    code = reached.parse(code_of(nb))
+    reach = reached.Reach(code, root, {(SOURCES, name) for name in DELIVER})
+    quoted = quoted_results(code, root)
+    quoted.pop(chapter, None)  # what it stores itself is an output
+    uses = sorted(f"{k}={v}" for k, v in reach.outside["", ""].items())
+    own = reached.ast.parse(without_numbers(reached.without_magics(code_of(nb))))
+    return {
+        "code": reached.digest(*uses, reached.canonical(own)),
+        "definitions": reach.digests(),
+        "results": quoted,
+        "data": data_digests(reach, root),
+    }
 
 
 def output_hash(nb: dict) -> str:
-    "One hash of everything that the chapter printed and drew."
-    shown = [c.get("outputs", []) for c in nb["cells"] if c["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+    """Everything that the chapter printed and drew, in order, whichever cell it stands
+    in."""
+    code = [c for c in nb["cells"] if c["cell_type"] == "code"]
+    shown = [
+        {k: v for k, v in o.items() if k != "execution_count"}
+        for c in code
+        for o in c.get("outputs", [])
+    ]
+    return reached.digest(json.dumps(shown, sort_keys=True))
 
 
 def results_file(chapter: str, root: Path = ROOT) -> Path:
@@ -123,35 +111,98 @@ def stamp_of(chapter: str, root: Path = ROOT) -> dict | None:
     "The stored stamp of a chapter, or None."
     path = results_file(chapter, root)
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("stamp") if path.exists() else None
+        text = path.read_text(encoding="utf-8") if path.exists() else "{}"
+        return json.loads(text).get("stamp")
     except json.JSONDecodeError as e:
-        raise ValueError(f"{path} is damaged ({e}); remove it and make it again with: make run CHAPTER={chapter} SCALE=book") from e
+        raise ValueError(
+            f"{path} is damaged ({e}); remove it and make it again with: "
+            f"make run CHAPTER={chapter} SCALE=book"
+        ) from e
 
 
-def make_stamp(nb: dict, seconds: float, root: Path = ROOT) -> dict:
-    return {"code": code_hash(nb, root), "outputs": output_hash(nb), "scale": "book", "seconds": round(seconds)}
+def make_stamp(nb: dict, chapter: str, seconds: float, root: Path = ROOT) -> dict:
+    own = fingerprint(nb, chapter, root)
+    return own | {
+        "outputs": output_hash(nb),
+        "scale": "book",
+        "seconds": round(seconds),
+    }
+
+
+def _names(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def changes(stamp: dict, now: dict) -> list[str]:
+    "What differs between a stamp and the code of today, in words."
+    found = ["its own code has changed"] if stamp.get("code") != now["code"] else []
+    for kind, what in (
+        ("definitions", ""),
+        ("results", "the results "),
+        ("data", "the data set "),
+    ):
+        old, new = stamp.get(kind, {}), now[kind]
+        lists = {
+            "changed": sorted(n for n in old.keys() & new.keys() if old[n] != new[n]),
+            "new": sorted(new.keys() - old.keys()),
+            "gone": sorted(old.keys() - new.keys()),
+        }
+        found += [f"{what}{_names(n)} {verb(how, n)}" for how, n in lists.items() if n]
+    return found
+
+
+def verb(how: str, names: list[str]) -> str:
+    one = len(names) == 1
+    if how == "changed":
+        return "has changed" if one else "have changed"
+    return f"is {how}" if one else f"are {how}"
 
 
 def problem(chapter: str, root: Path = ROOT) -> str | None:
     "Why the stored outputs of a chapter can't be trusted, or None."
     nb, stamp = read(root / "nbs" / f"{chapter}.ipynb"), stamp_of(chapter, root)
-    if any(o["output_type"] == "error" for c in nb["cells"] for o in c.get("outputs", [])):
+    outputs = [o for c in nb["cells"] for o in c.get("outputs", [])]
+    if any(o["output_type"] == "error" for o in outputs):
         return "its stored outputs hold an error"
     if stamp is None:
         return "it has no stamp: it has not been run at book scale by tools/execute.py"
-    if stamp.get("code") != code_hash(nb, root):
-        return "its code, or a module that it uses, has changed since it was run"
+    if why := changes(stamp, fingerprint(nb, chapter, root)):
+        return "; ".join(why)
     if stamp.get("outputs") != output_hash(nb):
         return "its outputs are not those of the stamped run"
     return None
 
 
+def reaching(name: str, root: Path = ROOT) -> list[str]:
+    "The chapters that reach a definition, given as module.name or as name."
+    base, _, last = name.rpartition(".")
+    base = base if not base or base.startswith(PACKAGE) else f"{PACKAGE}.{base}"
+    found = []
+    for chapter in chapters(root):
+        nb = read(root / "nbs" / f"{chapter}.ipynb")
+        keys = reached.Reach(reached.parse(code_of(nb)), root).found
+        if any(n == last and (not base or m == base) for m, n in keys):
+            found.append(chapter)
+    return found
+
+
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--reach"]:
+        for name in arguments[1:]:
+            found = reaching(name)
+            print(
+                f"{name}: {len(found)} of {len(chapters())} chapters",
+                *found,
+                sep="\n  ",
+            )
+        return 0
     names = chapters()
     found = {name: problem(name) for name in names}
     for name, why in found.items():
         if why or "--list" in arguments:
-            print(f"{name}: {why or 'fresh'}" + (f"; run: make run CHAPTER={name} SCALE=book" if why else ""))
+            again = f"; run: make run CHAPTER={name} SCALE=book" if why else ""
+            print(f"{name}: {why or 'fresh'}{again}")
     stale = sum(why is not None for why in found.values())
     print(f"{len(names) - stale} of {len(names)} chapters are fresh")
     return 1 if stale else 0

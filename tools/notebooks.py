@@ -1,4 +1,6 @@
-"""Reading and writing notebooks, the list of chapters, and the project's settings, for the other tools."""
+"""Reading and writing notebooks, the list of chapters, and the project's settings, for
+the other tools."""
+
 from __future__ import annotations
 
 import configparser
@@ -32,7 +34,10 @@ def read(path: Path) -> dict:
         nb = json.loads(path.read_text(encoding="utf-8"))
         nb["cells"], nb["metadata"]
     except (json.JSONDecodeError, KeyError, TypeError) as e:
-        raise ValueError(f"{path} is not a notebook ({type(e).__name__}: {e}); restore it with: git checkout {path}") from e
+        raise ValueError(
+            f"{path} is not a notebook ({type(e).__name__}: {e}); "
+            f"restore it with: git checkout {path}"
+        ) from e
     return nb
 
 
@@ -44,13 +49,15 @@ def text(nb: dict) -> str:
 def clean(nb: dict) -> dict:
     "The notebook as `nbdev_clean` leaves it, so that running that changes nothing."
     from nbdev.clean import clean_nb
+
     nb = json.loads(text(nb))
     clean_nb(nb)
     return nb
 
 
 def write_atomically(path: Path, content: str) -> None:
-    "Write beside the file, then rename: whoever is killed in the middle leaves the old file whole."
+    """Write beside the file, then rename: whoever is killed in the middle leaves the
+    old file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -65,39 +72,61 @@ def is_code(cell: dict) -> bool:
 
 
 def chapter_files(root: Path = ROOT) -> list[Path]:
-    "All notebooks of the book, in the order of `_quarto.yml`; one that it does not list comes last."
-    listed = re.findall(r"nbs/[\w./-]+\.ipynb", (root / "_quarto.yml").read_text(encoding="utf-8"))
-    there = [p for p in sorted((root / "nbs").rglob("*.ipynb")) if not any(part[0] in "._" for part in p.relative_to(root).parts)]
+    """All notebooks of the book, in the order of `_quarto.yml`; one that it does not
+    list comes last."""
+    listed = re.findall(
+        r"nbs/[\w./-]+\.ipynb", (root / "_quarto.yml").read_text(encoding="utf-8")
+    )
+    there = [
+        p
+        for p in sorted((root / "nbs").rglob("*.ipynb"))
+        if not any(part[0] in "._" for part in p.relative_to(root).parts)
+    ]
     order = {name: i for i, name in enumerate(listed)}
-    return sorted(there, key=lambda p: order.get(p.relative_to(root).as_posix(), len(order)))
+    return sorted(
+        there, key=lambda p: order.get(p.relative_to(root).as_posix(), len(order))
+    )
 
 
 def chapter_name(path: Path, root: Path = ROOT) -> str:
-    "`nbs/optimization/01_maml.ipynb` -> `optimization/01_maml`."
+    "`nbs/optimization/10_maml.ipynb` -> `optimization/10_maml`."
     return path.relative_to(root / "nbs").with_suffix("").as_posix()
 
 
 def chapters(root: Path = ROOT) -> list[str]:
     "Names of the chapters that have code to run, in order."
-    return [chapter_name(p, root) for p in chapter_files(root) if any(map(is_code, read(p)["cells"]))]
+    return [
+        chapter_name(p, root)
+        for p in chapter_files(root)
+        if any(map(is_code, read(p)["cells"]))
+    ]
 
 
 def find_chapter(name: str, root: Path = ROOT) -> str:
-    "The full name of a chapter, from `optimization/01_maml`, `01_maml`, `maml` or its file; ValueError with the nearest name."
+    """The full name of a chapter, from `optimization/10_maml`, `10_maml`, `maml` or its
+    file; ValueError with the nearest name."""
     wanted = re.sub(r"^nbs/|\.ipynb$", "", name.strip("/"))
     known = chapters(root)
-    short = {key: c for c in known for key in (c, c.split("/")[-1], re.sub(r"^\d+_", "", c.split("/")[-1]))}
+    short = {
+        key: c
+        for c in known
+        for key in (c, c.split("/")[-1], re.sub(r"^\d+_", "", c.split("/")[-1]))
+    }
     if wanted in short:
         return short[wanted]
     near = difflib.get_close_matches(wanted, list(short), n=1, cutoff=0.4)
     hint = f"; did you mean {short[near[0]]}?" if near else ""
-    raise ValueError(f"no chapter is called {name!r}{hint} There are: {', '.join(known)}")
+    raise ValueError(
+        f"no chapter is called {name!r}{hint} There are: {', '.join(known)}"
+    )
 
 
 def module_of(nb: dict) -> str | None:
     "What `#| default_exp` names, or None."
     for cell in nb["cells"]:
-        if cell["cell_type"] == "code" and (m := re.search(r"^#\|\s*default_exp\s+([\w.]+)", source(cell), re.M)):
+        if cell["cell_type"] == "code" and (
+            m := re.search(r"^#\|\s*default_exp\s+([\w.]+)", source(cell), re.M)
+        ):
             return m[1]
     return None
 
@@ -107,4 +136,7 @@ def title_of(nb: dict) -> tuple[str, str]:
     first = source(nb["cells"][0]) if nb["cells"] else ""
     heading = re.search(r"^# (.+)$", first, re.M)
     sentence = re.search(r"^> (.+)$", first, re.M)
-    return (heading[1].strip() if heading else "", sentence[1].strip() if sentence else "")
+    return (
+        heading[1].strip() if heading else "",
+        sentence[1].strip() if sentence else "",
+    )

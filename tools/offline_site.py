@@ -1,12 +1,14 @@
-"""The offline edition of the book: the same chapters as Quarto's, rendered by Sphinx with MyST-NB. No other host is asked for anything.
+"""The offline edition of the book: the same chapters as Quarto's, rendered by Sphinx
+with MyST-NB. No other host is asked for anything.
 
 python tools/offline_site.py build    writes _build/site/index.html
-python tools/offline_site.py check    reads everything and writes nothing; ends with 1 and a list if a link or an anchor is missing
+python tools/offline_site.py check    reads everything and writes nothing; ends with 1
+                                      and a list if a link or an anchor is missing
 """
+
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import io
 import json
 import os
@@ -19,21 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import api_reference
 import bibliography
+import mathjax
 import quarto_filter as qf
+import redirects
 
 ROOT = qf.ROOT
 HERE = Path(__file__).resolve().parent / "offline"
-MATHJAX_PARTS = ("tex-chtml-full.js", "output/chtml/fonts")
 
 
 @dataclass(frozen=True)
 class Contents:
     "What `_quarto.yml` says: the title and the pages in order."
+
     title: str
     author: str
-    parts: list[tuple[str | None, list[str]]]  # (name of the part, files); None for pages before the first part
+    parts: list[
+        tuple[str | None, list[str]]
+    ]  # (name of the part, files); None for pages before the first part
     appendices: list[str]
 
     @property
@@ -44,6 +49,7 @@ class Contents:
 def contents(root: Path = ROOT) -> Contents:
     "Read `_quarto.yml`; ValueError if a page of it does not exist."
     import yaml
+
     book = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))["book"]
     parts: list[tuple[str | None, list[str]]] = []
     for item in book["chapters"]:
@@ -55,15 +61,21 @@ def contents(root: Path = ROOT) -> Contents:
                 parts[-1][1].append(name)
             else:
                 parts.append((None, [name]))
-    found = Contents(book["title"], book.get("author", ""), parts, list(book.get("appendices", [])))
-    missing = [f for f in found.pages if not (root / f).exists() and f != "nbs/appendices/api.md"]
+    found = Contents(
+        book["title"], book.get("author", ""), parts, list(book.get("appendices", []))
+    )
+    missing = [f for f in found.pages if not (root / f).exists()]
     if missing:
-        raise ValueError(f"_quarto.yml lists pages that do not exist: {', '.join(missing)}; write them or take them off the list")
+        raise ValueError(
+            f"_quarto.yml lists pages that do not exist: {', '.join(missing)}; "
+            "write them or take them off the list"
+        )
     return found
 
 
 class Source:
-    "The folder that Sphinx reads. A file is written only when its text changes, so that a second build is short."
+    """The folder that Sphinx reads. A file is written only when its text changes, so
+    that a second build is short."""
 
     def __init__(self, folder: Path):
         self.folder, self.written = folder, set()
@@ -89,13 +101,25 @@ def page_name(file: str) -> str:
 def toctrees(book: Contents) -> str:
     "The sidebar: one list for each part, chapters numbered through, appendices not."
     out = []
-    after = [f for name, files in book.parts[1:] if name is None for f in files]  # such as the references
-    for name, files in [*(p for p in book.parts if p[0] or p is book.parts[0]), ("Appendices", book.appendices + after)]:
+    after = [
+        f for name, files in book.parts[1:] if name is None for f in files
+    ]  # such as the references
+    for name, files in [
+        *(p for p in book.parts if p[0] or p is book.parts[0]),
+        ("Appendices", book.appendices + after),
+    ]:
         files = [f for f in files if f != "index.qmd"]
         if files:
             numbered = ":numbered: 2\n" if name not in (None, "Appendices") else ""
             caption = f":caption: {name}\n" if name else ""
-            out.append("```{toctree}\n:hidden:\n" + numbered + caption + "\n" + "\n".join(page_name(f) for f in files) + "\n```")
+            out.append(
+                "```{toctree}\n:hidden:\n"
+                + numbered
+                + caption
+                + "\n"
+                + "\n".join(page_name(f) for f in files)
+                + "\n```"
+            )
     return "\n\n".join(out)
 
 
@@ -110,7 +134,9 @@ def list_of_chapters(book: Contents, root: Path) -> str:
         for f in files:
             number += 1
             title, summary = title_and_summary(root / f)
-            out.append(f"{number}. [{title}]({f})" + (f"<br>{summary}" if summary else ""))
+            out.append(
+                f"{number}. [{title}]({f})" + (f"<br>{summary}" if summary else "")
+            )
         out.append("")
     return "\n".join(out)
 
@@ -119,29 +145,73 @@ def title_and_summary(path: Path) -> tuple[str, str]:
     "The title and the `>` line of a notebook's first cell."
     if path.suffix != ".ipynb":
         return path.stem, ""
-    first = next((qf.text_of(c) for c in qf.read_notebook(path)["cells"] if c["cell_type"] == "markdown"), "")
+    first = next(
+        (
+            qf.text_of(c)
+            for c in qf.read_notebook(path)["cells"]
+            if c["cell_type"] == "markdown"
+        ),
+        "",
+    )
     title = re.search(r"^# (.+)$", first, re.M)
     summary = re.search(r"^> (.+)$", first, re.M)
-    return title[1].strip() if title else path.stem, summary[1].strip() if summary else ""
+    return title[1].strip() if title else path.stem, summary[
+        1
+    ].strip() if summary else ""
 
 
 def plain_markdown(text: str) -> str:
-    "A .qmd page without Quarto's own words: front matter, attributes of headings, links to other .qmd pages."
+    """A page without Quarto's own words: front matter, attributes of headings, links to
+    other .qmd pages.
+
+    An anchor that a heading names (`{#api-x}`) becomes one of MyST, and so do links to
+    it and to equations, which MyST finds by their name alone. Of what is meant for one
+    format only, what is for web pages is kept.
+    """
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
+    text = re.sub(
+        r'^::: \{\.content-hidden when-format="html:js"\}\n.*?^:::\n',
+        "",
+        text,
+        flags=re.M | re.S,
+    )
+    text = re.sub(
+        r'^::: \{\.content-visible when-format="html:js"\}\n(.*?)^:::\n',
+        r"\1",
+        text,
+        flags=re.M | re.S,
+    )
+    text = re.sub(r"^```\{=html\}\n(.*?)^```$", r"\1", text, flags=re.M | re.S)
+    text = re.sub(
+        r"^(#{1,6} .*?)[ \t]*\{#(api-[\w-]+)\}[ \t]*$", r"(\2)=\n\1", text, flags=re.M
+    )
     text = re.sub(r"^(#{1,6} .*?)[ \t]*\{[^}\n]*\}[ \t]*$", r"\1", text, flags=re.M)
+    text = re.sub(r"\]\([\w./-]*#((?:api|tag)-[\w-]+)\)", r"](#\1)", text)
     return re.sub(r"\]\(([\w./-]+)\.qmd(#[\w-]+)?\)", r"](\1.md\2)", text)
 
 
-def bibliography_page(entries: list[bibliography.Entry], cited: dict[str, set[str]]) -> str:
+def bibliography_page(
+    entries: list[bibliography.Entry], cited: dict[str, set[str]]
+) -> str:
     "All works, by first author, each with the chapters that cite it."
     out = ["# References\n"]
-    for e in sorted(entries, key=lambda e: (bibliography.short_authors(e).lower(), e["year"], e.key)):
+    for e in sorted(
+        entries, key=lambda e: (bibliography.short_authors(e).lower(), e["year"], e.key)
+    ):
         title = bibliography.plain(e["title"])
         place = f" {bibliography.where(e)}." if bibliography.where(e) else ""
         read = ", ".join(f"[{text}]({url})" for text, url in bibliography.links(e))
         names = sorted(cited.get(e.key, ()))
-        back = " Cited in " + ", ".join(f"[](/{page})" for page in names) + "." if names else ""
-        out.append(f"(ref-{e.key.lower()})=\n{qf_escape(bibliography.long_authors(e))} ({e['year']}). *{qf_escape(title)}*.{qf_escape(place)} {read}{'.' if read else ''}{back}\n")
+        back = (
+            " Cited in " + ", ".join(f"[](/{page})" for page in names) + "."
+            if names
+            else ""
+        )
+        out.append(
+            f"(ref-{e.key.lower()})=\n{qf_escape(bibliography.long_authors(e))} "
+            f"({e['year']}). *{qf_escape(title)}*.{qf_escape(place)} "
+            f"{read}{'.' if read else ''}{back}\n"
+        )
     return "\n".join(out)
 
 
@@ -150,7 +220,8 @@ def qf_escape(text: str) -> str:
 
 
 def write_sources(folder: Path, root: Path = ROOT) -> dict[str, list[int]]:
-    "Everything that Sphinx reads; returns for each notebook the original number of each cell."
+    """Everything that Sphinx reads; returns for each notebook the original number of
+    each cell."""
     book, source = contents(root), Source(folder)
     cited: dict[str, set[str]] = defaultdict(set)
     entries = bibliography.load(root / "references.bib")
@@ -158,21 +229,38 @@ def write_sources(folder: Path, root: Path = ROOT) -> dict[str, list[int]]:
     cells: dict[str, list[int]] = {}
 
     def context(file: str) -> qf.Context:
-        return qf.Context("myst", str(Path(file).parent.as_posix()), base.cited, base.tags, base.repository, lambda key: cited[key].add(page_name(file)))
+        return qf.Context(
+            "myst",
+            str(Path(file).parent.as_posix()),
+            base.cited,
+            base.tags,
+            base.repository,
+            lambda key: cited[key].add(page_name(file)),
+        )
 
     for file in book.pages:
         if file == "references.qmd":
             continue
-        if file == "nbs/appendices/api.md":
-            source.write(file, api_reference.page("myst", root))
-        elif file.endswith(".ipynb"):
-            notebook, cells[file] = qf.convert(qf.read_notebook(root / file), context(file))
-            notebook["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+        if file.endswith(".ipynb"):
+            notebook, cells[file] = qf.convert(
+                qf.read_notebook(root / file), context(file)
+            )
+            notebook["metadata"] = {
+                "kernelspec": {
+                    "display_name": "Python 3",
+                    "language": "python",
+                    "name": "python3",
+                },
+                "language_info": {"name": "python"},
+            }
             source.write(file, json.dumps(notebook, ensure_ascii=False))
         else:
-            text = plain_markdown(qf.markdown((root / file).read_text(encoding="utf-8"), context(file)))
+            text = plain_markdown(
+                qf.markdown((root / file).read_text(encoding="utf-8"), context(file))
+            )
             if file == "index.qmd":
-                text += f"\n\n## Chapters\n\n{list_of_chapters(book, root)}\n\n{toctrees(book)}\n"
+                text += f"\n\n## Chapters\n\n{list_of_chapters(book, root)}\n\n"
+                text += f"{toctrees(book)}\n"
             source.write(page_name(file) + ".md", text)
     if "references.qmd" in book.pages:
         source.write("references.md", bibliography_page(entries, cited))
@@ -180,46 +268,49 @@ def write_sources(folder: Path, root: Path = ROOT) -> dict[str, list[int]]:
     return cells
 
 
-def mathjax_folder() -> Path:
-    "Where the wheel `sphinx-mathjax-offline` has put MathJax 3."
-    try:
-        files = importlib.metadata.files("sphinx-mathjax-offline") or []
-    except importlib.metadata.PackageNotFoundError:
-        raise FileNotFoundError("MathJax for the offline edition is missing; install it with: pip install sphinx-mathjax-offline") from None
-    main = next((f for f in files if f.as_posix().endswith("static/mathjax/tex-chtml-full.js")), None)
-    if main is None:
-        raise FileNotFoundError("the installed sphinx-mathjax-offline has no tex-chtml-full.js; version 0.0.2 has it")
-    return Path(str(main.locate())).parent
-
-
-def copy_mathjax(site: Path) -> None:
-    "Only the parts that a page asks for: the program and its fonts (under 3 MB)."
-    for part in MATHJAX_PARTS:
-        origin, target = mathjax_folder() / part, site / "_static" / "mathjax" / part
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(origin, target) if origin.is_dir() else shutil.copy(origin, target)
-
-
 def original_downloads(site: Path, root: Path = ROOT) -> None:
-    "The download button gives the notebook of the repository, not the one prepared for the site."
+    """The download button gives the notebook of the repository, not the one prepared
+    for the site."""
     for file in contents(root).pages:
         target = site / "_sources" / file
         if file.endswith(".ipynb") and target.exists():
             shutil.copy(root / file, target)
 
 
-def run_sphinx(builder: str, source: Path, site: Path, doctrees: Path, root: Path = ROOT, quiet: bool = False) -> str:
+def run_sphinx(
+    builder: str,
+    source: Path,
+    site: Path,
+    doctrees: Path,
+    root: Path = ROOT,
+    quiet: bool = False,
+) -> str:
     "Run Sphinx and return its warnings."
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
+
     book, warnings = contents(root), io.StringIO()
     address = qf.repository(root).split("/blob/")
-    settings = {"project": book.title, "author": book.author, "html_title": book.title, "repository": address[0], "branch": address[1].strip("/")}
+    settings = {
+        "project": book.title,
+        "author": book.author,
+        "html_title": book.title,
+        "repository": address[0],
+        "branch": address[1].strip("/"),
+    }
     os.environ["BOOK_SETTINGS"] = json.dumps(settings)
     with patch_docutils(str(HERE)), docutils_namespace():
-        app = Sphinx(str(source), str(HERE), str(site), str(doctrees), builder, status=None if quiet else io.StringIO(), warning=warnings,
-                     parallel=1, freshenv=False)
+        app = Sphinx(
+            str(source),
+            str(HERE),
+            str(site),
+            str(doctrees),
+            builder,
+            status=None if quiet else io.StringIO(),
+            warning=warnings,
+            parallel=1,
+            freshenv=False,
+        )
         app.build()
     return re.sub(r"\x1b\[[0-9;]*m", "", warnings.getvalue())
 
@@ -228,16 +319,28 @@ def problems(warnings: str, source: Path, cells: dict[str, list[int]]) -> list[s
     "Sphinx's warnings with the notebook and the cell in the words of the author."
     found = []
     for line in warnings.splitlines():
-        m = re.match(r"(?P<path>\S+?\.(?:ipynb|md))(?::(?P<line>\d+))?: (?:WARNING|ERROR|CRITICAL): (?P<text>.*)", line)
+        m = re.match(
+            r"(?P<path>\S+?\.(?:ipynb|md))(?::(?P<line>\d+))?: "
+            r"(?:WARNING|ERROR|CRITICAL): (?P<text>.*)",
+            line,
+        )
         if not m:
             if line.strip():
                 found.append(line)
             continue
         file = Path(m["path"])
-        name = file.relative_to(source).as_posix() if file.is_relative_to(source) else m["path"]
+        name = (
+            file.relative_to(source).as_posix()
+            if file.is_relative_to(source)
+            else m["path"]
+        )
         at = int(m["line"] or 0)
         if name in cells:
-            where = f", cell {cells[name][min(at // 10000, len(cells[name])) - 1]}" if at >= 10000 else ""
+            where = (
+                f", cell {cells[name][min(at // 10000, len(cells[name])) - 1]}"
+                if at >= 10000
+                else ""
+            )
             found.append(f"{name}{where}: {m['text']}")
         else:
             found.append(f"{name}{f':{at}' if at else ''}: {m['text']}")
@@ -254,12 +357,15 @@ def build(root: Path = ROOT, out: Path | None = None) -> tuple[Path, list[str]]:
     source, site = folder / "site_src", folder / "site"
     before = pages_in(source)
     cells = write_sources(source, root)
-    if pages_in(source) != before:  # Sphinx keeps links of the other pages as it found them
+    if (
+        pages_in(source) != before
+    ):  # Sphinx keeps links of the other pages as it found them
         shutil.rmtree(folder / "doctrees", ignore_errors=True)
         shutil.rmtree(site, ignore_errors=True)
     warnings = run_sphinx("html", source, site, folder / "doctrees", root)
-    copy_mathjax(site)
+    mathjax.copy(site / "_static" / "mathjax")
     original_downloads(site, root)
+    redirects.write(site, root)
     return site, problems(warnings, source, cells)
 
 
@@ -268,21 +374,34 @@ def check(root: Path = ROOT, out: Path | None = None) -> list[str]:
     folder = (out or root / "_build") / "check"
     shutil.rmtree(folder, ignore_errors=True)
     cells = write_sources(folder / "src", root)
-    return problems(run_sphinx("dummy", folder / "src", folder / "out", folder / "doctrees", root), folder / "src", cells)
+    return problems(
+        run_sphinx("dummy", folder / "src", folder / "out", folder / "doctrees", root),
+        folder / "src",
+        cells,
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=["build", "check"])
     parser.add_argument("--out", type=Path, help="folder to work in (default: _build)")
     args = parser.parse_args()
     start = time.perf_counter()
     if args.command == "build":
         site, found = build(out=args.out)
-        print(*(f"warning: {p}" for p in found), f"offline edition: {site / 'index.html'} ({time.perf_counter() - start:.0f} s)", sep="\n")
+        print(
+            *(f"warning: {p}" for p in found),
+            f"offline edition: {site / 'index.html'} "
+            f"({time.perf_counter() - start:.0f} s)",
+            sep="\n",
+        )
         return 0
     found = check(out=args.out)
-    print(*found, f"site: {len(found)} problems ({time.perf_counter() - start:.0f} s)", sep="\n")
+    print(
+        *found,
+        f"site: {len(found)} problems ({time.perf_counter() - start:.0f} s)",
+        sep="\n",
+    )
     return bool(found)
 
 

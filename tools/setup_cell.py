@@ -1,11 +1,15 @@
-"""The cells that every chapter has in common: the row of badges and the Colab setup cell. They are generated from settings.ini.
+"""The cells that every chapter has in common: the row of badges and the Colab setup
+cell. They are generated from settings.ini.
 
 python tools/setup_cell.py --write    put them into the notebooks
-python tools/setup_cell.py --check    exit status 1 and a list if a notebook has an old one, or none
+python tools/setup_cell.py --check    exit status 1 and a list if a notebook has an old
+                                      one, or none
 
-A new chapter marks the places: a Markdown cell with the one word BADGES, and a code cell with the one line `# SETUP`
-(or `# SETUP peft`, where the chapter needs extras of the package).
+A new chapter marks the places: a Markdown cell with the one word BADGES, and a code
+cell with the one line `# SETUP` (or `# SETUP peft`, where the chapter needs extras of
+the package).
 """
+
 from __future__ import annotations
 
 import re
@@ -13,7 +17,17 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from notebooks import PACKAGE, ROOT, chapter_files, module_of, read, settings, source, text, write_atomically
+from notebooks import (
+    PACKAGE,
+    ROOT,
+    chapter_files,
+    module_of,
+    read,
+    settings,
+    source,
+    text,
+    write_atomically,
+)
 
 BADGE = "[Open in Colab]("
 MARK = "# Setup, the same in every chapter:"
@@ -22,25 +36,41 @@ MARK = "# Setup, the same in every chapter:"
 def badges(path: str, module: str | None, cfg: dict[str, str]) -> str:
     "Links to Colab, to the notebook and to the module, at the chapter's own tag."
     at = f"{cfg['url'].removeprefix('https://github.com/')}/blob/v{cfg['version']}"
-    row = [f"{BADGE}https://colab.research.google.com/github/{at}/{path})", f"[Notebook](https://github.com/{at}/{path})"]
+    row = [
+        f"{BADGE}https://colab.research.google.com/github/{at}/{path})",
+        f"[Notebook](https://github.com/{at}/{path})",
+    ]
     if module:
-        row.append(f"[Module `{PACKAGE}.{module}`](https://github.com/{at}/{PACKAGE}/{module.replace('.', '/')}.py)")
+        row.append(
+            f"[Module `{PACKAGE}.{module}`](https://github.com/{at}/{PACKAGE}/"
+            f"{module.replace('.', '/')}.py)"
+        )
     return " · ".join(row)
 
 
 def setup(cfg: dict[str, str], extras: list[str]) -> str:
-    "The setup cell: it installs the package on Colab, and does nothing where the package is there."
+    """The setup cell: it installs the package on Colab, and does nothing where the
+    package is there."""
     name = PACKAGE + (f"[{','.join(extras)}]" if extras else "")
     return f'''#| hide
-{MARK} on Colab it installs the book's package and keeps the torch, numpy, transformers and datasets that are there.
+{MARK} on Colab it installs the
+# book's package and keeps the torch, numpy, transformers and datasets that are there.
 import importlib.metadata, importlib.util, os, subprocess, sys
+
 if importlib.util.find_spec("{PACKAGE}") is None:
-    package = "{name} @ git+{cfg['url']}@v{cfg['version']}"
+    book = "git+{cfg["url"]}"
+    package = f"{name} @ {{book}}@v{cfg["version"]}"
     if "google.colab" not in sys.modules and "COLAB_RELEASE_TAG" not in os.environ:
-        raise ModuleNotFoundError(f"This chapter needs the package of the book. Install it with: pip install '{{package}}'")
+        raise ModuleNotFoundError(
+            "This chapter needs the package of the book. Install it with: "
+            f"pip install '{{package}}'"
+        )
+    names = ("torch", "numpy", "transformers", "datasets")
+    there = [n for n in names if importlib.util.find_spec(n)]
     with open("keep.txt", "w") as keep:
-        keep.writelines(f"{{p}}=={{importlib.metadata.version(p)}}\\n" for p in ("torch", "numpy", "transformers", "datasets") if importlib.util.find_spec(p))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-c", "keep.txt", package], check=True)'''
+        keep.writelines(f"{{n}}=={{importlib.metadata.version(n)}}\\n" for n in there)
+    command = [sys.executable, "-m", "pip", "install", "-q", "-c", "keep.txt", package]
+    subprocess.run(command, check=True)'''
 
 
 def is_setup(code: str) -> bool:
@@ -56,7 +86,9 @@ def _extras(code: str) -> list[str]:
 
 
 def is_badges(cell: dict) -> bool:
-    return cell["cell_type"] == "markdown" and (source(cell).strip() == "BADGES" or BADGE in source(cell)[:200])
+    return cell["cell_type"] == "markdown" and (
+        source(cell).strip() == "BADGES" or BADGE in source(cell)[:200]
+    )
 
 
 def generate(nb: dict, path: str, cfg: dict[str, str]) -> list[str]:
@@ -65,13 +97,25 @@ def generate(nb: dict, path: str, cfg: dict[str, str]) -> list[str]:
     module, found_badges, found_setup = module_of(nb), False, False
     for cell in nb["cells"]:
         if is_badges(cell):
-            cell["source"], found_badges = badges(path, module, cfg).splitlines(True), True
+            cell["source"], found_badges = (
+                badges(path, module, cfg).splitlines(True),
+                True,
+            )
         elif cell["cell_type"] == "code" and is_setup(source(cell)):
-            cell["source"], found_setup = setup(cfg, _extras(source(cell))).splitlines(True), True
+            cell["source"], found_setup = (
+                setup(cfg, _extras(source(cell))).splitlines(True),
+                True,
+            )
     if not found_badges:
-        missing.append("no row of badges: put a Markdown cell with the one word BADGES below the title")
+        missing.append(
+            "no row of badges: "
+            "put a Markdown cell with the one word BADGES below the title"
+        )
     if module and not found_setup:
-        missing.append("no setup cell: put a code cell with the one line `# SETUP` before the imports")
+        missing.append(
+            "no setup cell: "
+            "put a code cell with the one line `# SETUP` before the imports"
+        )
     return missing
 
 
@@ -90,7 +134,10 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
             write_atomically(path, text(nb))
             print(f"{name}: badges and setup cell written")
         elif text(nb) != before:
-            problems.append(f"{name}: badges or setup cell are not as settings.ini says; run: make export")
+            problems.append(
+                f"{name}: badges or setup cell are not as settings.ini says; "
+                "run: make export"
+            )
     print("\n".join(problems) or "badges and setup cells: all as settings.ini says")
     return 1 if problems else 0
 

@@ -1,7 +1,10 @@
-"""Everything that must hold, in one run: `make test`. Every stage runs, also after one failed; the table at the end says which.
+"""Everything that must hold, in one run: `make test`. Every stage runs, also after one
+failed; the table at the end says which.
 
-python tools/test_all.py [STAGE ...]     only these stages, such as: python tools/test_all.py export ruff
+python tools/test_all.py [STAGE ...]
+    only these stages, such as: python tools/test_all.py export ruff
 """
+
 from __future__ import annotations
 
 import os
@@ -18,9 +21,12 @@ def stages() -> list[Stage]:
     tool = lambda name, *arguments: [PY, f"tools/{name}.py", *arguments]
     return [
         Stage("export", tool("export", "--check"), quiet=True),
+        Stage("API pages", tool("api_reference", "--check"), quiet=True),
+        Stage("API documentation", tool("check_api"), quiet=True),
         Stage("notebooks", tool("check_notebooks"), quiet=True),
         Stage("setup cells", tool("setup_cell", "--check"), quiet=True),
         Stage("ruff", [PY, "-m", "ruff", "check", "--quiet", "."]),
+        Stage("format", [PY, "-m", "ruff", "format", "--check", "--quiet", "."]),
         Stage("markdown", tool("check_markdown"), quiet=True),
         Stage("citations", tool("check_citations"), quiet=True),
         Stage("freshness", tool("freshness"), quiet=True),
@@ -33,10 +39,16 @@ def stages() -> list[Stage]:
 def main(wanted: list[str]) -> int:
     chosen = [s for s in stages() if not wanted or s.name in wanted]
     if unknown := set(wanted) - {s.name for s in stages()}:
-        print(f"no stage is called {', '.join(sorted(unknown))}; there are: {', '.join(s.name for s in stages())}")
+        names = ", ".join(s.name for s in stages())
+        print(f"no stage is called {', '.join(sorted(unknown))}; there are: {names}")
         return 2
     data = os.environ.get("METALEARN_DATA")
-    print(f"real data: {data}" if data else "METALEARN_DATA is not set: chapters and tests use the tiny data, and tests of real data are skipped")
+    print(
+        f"real data: {data}"
+        if data
+        else "METALEARN_DATA is not set: chapters and tests use the tiny data, "
+        "and tests of real data are skipped"
+    )
     return run_all(chosen)
 
 

@@ -1,0 +1,1 @@
+"What the chapters share as a book: scale, results, tables, figures, growing classes."

@@ -1,4 +1,5 @@
 """Measured numbers, stored once and quoted from there."""
+
 from __future__ import annotations
 
 import json
@@ -27,17 +28,26 @@ def versions(*more: str) -> dict[str, str]:
 
 
 def _folder() -> Path | None:
-    return Path(os.environ["METALEARN_RESULTS"]) if os.environ.get("METALEARN_RESULTS") else None
+    return (
+        Path(os.environ["METALEARN_RESULTS"])
+        if os.environ.get("METALEARN_RESULTS")
+        else None
+    )
 
 
 def _device() -> str:
     "The GPU that torch sees, if the chapter uses torch, or else the CPU."
     torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    return (
+        torch.cuda.get_device_name(0)
+        if torch and torch.cuda.is_available()
+        else f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    )
 
 
 def _write(path: Path, content: str) -> None:
-    "Write beside the file, then rename: a kill in the middle leaves the old file whole."
+    """Write beside the file, then rename: a kill in the middle leaves the old file
+    whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -51,13 +61,22 @@ def _read(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except json.JSONDecodeError as e:
-        raise ValueError(f"{path} is damaged ({e}); remove it, and make it again with: make run CHAPTER={path.parent.name}/{path.stem} SCALE=book") from e
+        raise ValueError(
+            f"{path} is damaged ({e}); remove it, and make it again with: "
+            f"make run CHAPTER={path.parent.name}/{path.stem} SCALE=book"
+        ) from e
 
 
 def _plain(value):
-    "Evaluation objects become mean, ci95, n, seed; tensors and numpy numbers become Python numbers; floats keep 6 digits."
+    """Evaluation objects become mean, ci95, n, seed; tensors and numpy numbers become
+    Python numbers; floats keep 6 digits."""
     if hasattr(value, "ci95"):
-        return {"mean": _plain(value.mean), "ci95": _plain(value.ci95), "n": len(value.values), "seed": value.seed}
+        return {
+            "mean": _plain(value.mean),
+            "ci95": _plain(value.ci95),
+            "n": len(value.values),
+            "seed": value.seed,
+        }
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -67,33 +86,66 @@ def _plain(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def save_results(chapter: str, numbers: dict, *, seed: int, config: dict, seconds: float | None = None) -> dict:
-    """Store what a chapter measured under `<METALEARN_RESULTS>/<chapter>.json`, one entry for each scale.
+def save_results(
+    chapter: str,
+    numbers: dict,
+    *,
+    seed: int,
+    config: dict,
+    seconds: float | None = None,
+) -> dict:
+    """Store what a chapter measured under `<METALEARN_RESULTS>/<chapter>.json`, one
+    entry for each scale.
 
-    chapter: `part/nn_module`, such as `optimization/01_maml`. Values may be `Evaluation`s, numbers, lists or dicts of them.
-    Nothing is written where METALEARN_RESULTS is not set, or at smoke scale; the entry is returned in any case.
+    chapter: `part/nn_module`, such as `optimization/10_maml`. Values may be
+    `Evaluation`s, numbers, lists or dicts of them. Nothing is written where
+    METALEARN_RESULTS is not set, or at smoke scale; the entry is returned in any case.
+    seed, config: what it takes to make the numbers again. seconds: how long that took.
     """
-    entry = {"numbers": _plain(numbers), "seed": seed, "config": _plain(config), "device": _device(), "versions": versions()}
+    entry = {
+        "numbers": _plain(numbers),
+        "seed": seed,
+        "config": _plain(config),
+        "device": _device(),
+        "versions": versions(),
+    }
     if seconds is not None:
         entry["seconds"] = round(seconds)
     if (folder := _folder()) and current_scale() != "smoke":
         path = folder / f"{chapter}.json"
-        _write(path, json.dumps({**_read(path), current_scale(): entry}, indent=1, sort_keys=True) + "\n")
+        _write(
+            path,
+            json.dumps(
+                {**_read(path), current_scale(): entry}, indent=1, sort_keys=True
+            )
+            + "\n",
+        )
     return entry
 
 
 def load_results(chapter: str, at: str = "book", missing: dict | None = None) -> dict:
-    """The stored numbers of a chapter, or of a long run under `benchmarks/`, at a scale.
+    """The stored numbers of a chapter, or of a long run under `benchmarks/`, at a
+    scale.
 
-    Where there are none, FileNotFoundError says how to make them; with `missing` given, that is returned instead, and one line says so.
+    Where there are none, FileNotFoundError says how to make them; with `missing` given,
+    that is returned instead, and one line says so.
     """
     folder = _folder() or Path("results")
     path = folder / f"{chapter}.json"
     stored = _read(path)
     if at in stored:
         return stored[at]
-    how = f"python {chapter}.py" if chapter.startswith("benchmarks/") else f"make run CHAPTER={chapter} SCALE={at}"
+    how = (
+        f"python {chapter}.py"
+        if chapter.startswith("benchmarks/")
+        else f"make run CHAPTER={chapter} SCALE={at}"
+    )
     if missing is None:
-        raise FileNotFoundError(f"no {at}-scale results of {chapter} in {folder}; make them with: {how}")
-    print(f"The stored results of {chapter} are in the book's repository and not here; to make them there: {how}")
+        raise FileNotFoundError(
+            f"no {at}-scale results of {chapter} in {folder}; make them with: {how}"
+        )
+    print(
+        f"The stored results of {chapter} are in the book's repository and not here; "
+        f"to make them there: {how}"
+    )
     return missing

@@ -1,0 +1,1 @@
+"From a few labelled texts to a classifier or a tagger."

@@ -1,0 +1,1 @@
+"Tasks, the bilevel problem, the inner-loop engine, training, encoders, estimators."

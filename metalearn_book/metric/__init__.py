@@ -1,0 +1,1 @@
+"Learners without an inner step: prototypes, and heads with a closed form."

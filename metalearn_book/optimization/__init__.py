@@ -1,0 +1,1 @@
+"Learners that adapt by gradient steps: the MAML family, Reptile, implicit gradients, LEO."

@@ -1,4 +1,6 @@
-"""Sphinx's settings for the offline edition; tools/offline_site.py runs it and hands over title and repository."""
+"""Sphinx's settings for the offline edition; tools/offline_site.py runs it and hands
+over title and repository."""
+
 import json
 import os
 
@@ -17,27 +19,45 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
 nb_number_source_lines = False
-myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline", "attrs_block", "deflist"]
+myst_enable_extensions = [
+    "dollarmath",
+    "amsmath",
+    "colon_fence",
+    "attrs_inline",
+    "attrs_block",
+    "deflist",
+]
 myst_dmath_double_inline = True
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 mathjax_path = "mathjax/tex-chtml-full.js"
-mathjax3_config = {"chtml": {"mtextInheritFont": True, "scale": 0.95}, "options": {"enableMenu": False}}
+mathjax3_config = {
+    "chtml": {"mtextInheritFont": True, "scale": 0.95},
+    "options": {"enableMenu": False},
+}
 
 html_theme = "sphinx_book_theme"
-html_static_path = ["static"]
-html_css_files = ["book.css"]
+html_static_path = [
+    "static",
+    *(
+        f"../theme/{name}"
+        for name in ("tokens.css", "book.css", "book.js", "favicon.svg", "card.png")
+    ),
+]
+html_css_files = ["tokens.css", "book.css", "sphinx.css"]
 html_js_files = ["book.js"]
 html_last_updated_fmt = None
 html_show_sphinx = False
 html_copy_source = True
 html_sourcelink_suffix = ""
-html_favicon = "static/favicon.svg"
+html_favicon = "../theme/favicon.svg"
+html_logo = "../theme/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_show_copyright = False
 html_theme_options = {
+    "logo": {"text": _book["project"], "alt_text": ""},
     "navbar_persistent": [],
     "extra_footer": "Code: Apache-2.0. Text and figures: CC BY 4.0.",
     "repository_url": _book["repository"],
@@ -58,8 +78,10 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def _number_through(self, env):
-    "Chapters are numbered through all parts: for the numbering, the lists of the parts count as one."
+    """Chapters are numbered through all parts: for the numbering, the lists of the
+    parts count as one."""
     from sphinx import addnodes
+
     get_doctree = env.get_doctree
 
     def merged(docname):
@@ -84,8 +106,10 @@ if not hasattr(TocTreeCollector, "_numbered_through"):
 
 
 def _plain_equations(app, doctree):
-    r"Equations reach MathJax as they are written: Sphinx would put those with a line break into `split`, where \tag is an error."
+    r"""Equations reach MathJax as they are written: Sphinx would put those with a line
+    break into `split`, where \tag is an error."""
     from docutils import nodes
+
     for node in doctree.findall(nodes.math_block):
         if not node.get("no-wrap", node.get("nowrap", False)):
             node[:] = [nodes.Text(rf"\[{node.astext()}\]")]

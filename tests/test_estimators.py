@@ -1,0 +1,149 @@
+"""Properties of the chapter on estimators: parameters, fitted state, labels, tags."""
+
+import pickle
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metalearn_book.foundations.estimators import Classifier, Estimator, NotFittedError
+from metalearn_book.foundations.estimators import label_numbers
+
+sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
+
+
+class Constant(Classifier):
+    "Answers with the first class."
+
+    def __init__(self, seed=0, table=None):
+        self.seed, self.table = seed, table
+
+    def fit(self, texts, labels):
+        self.numbers_ = label_numbers(labels, len(texts))[1]
+        if self.seed < 0:
+            raise ValueError("seed must be 0 or more")
+        self.classes_ = label_numbers(labels, len(texts))[0]
+        return self
+
+    def predict(self, texts):
+        self.check_fitted()
+        return np.repeat(self.classes_[:1], len(texts))
+
+
+class Kept(Estimator):
+    "An estimator that is no classifier, has no parameters, and can be loaded."
+
+    _found_last = "mean_"
+
+    def fit(self, values):
+        self.mean_ = sum(values) / len(values)
+        return self
+
+    def load(self):
+        return self
+
+
+def test_parameters_come_from_the_signature():
+    table = np.zeros(3)
+    model = Constant(table=table)
+    assert model.get_params() == {"seed": 0, "table": table} == vars(model)
+    assert model.get_params()["table"] is table
+    assert model.set_params(seed=2, table=None) is model and model.seed == 2
+
+
+def test_a_wrong_parameter_changes_nothing_and_names_the_right_ones():
+    model = Constant()
+    with pytest.raises(ValueError, match="no parameter 'depth'; it has seed, table"):
+        model.set_params(seed=5, depth=1)
+    assert model.seed == 0
+
+
+def test_repr_is_the_call_without_defaults():
+    assert repr(Constant()) == "Constant()"
+    assert repr(Constant(seed=3)) == "Constant(seed=3)"
+    assert repr(Constant(table=[1])) == "Constant(table='<list>')"
+
+
+def test_not_fitted_until_fit_has_come_to_its_end():
+    model = Constant(seed=-1)
+    with pytest.raises(ValueError, match="0 or more"):
+        model.fit(["a", "b"], ["x", "y"])
+    assert model.numbers_.tolist() == [0, 1] and not model.__sklearn_is_fitted__()
+    with pytest.raises(NotFittedError, match=r"call fit\(texts, labels\) first$"):
+        model.predict(["a"])
+    assert list(model.set_params(seed=0).fit(["a", "b"], ["x", "y"]).predict("a")) == [
+        "x"
+    ]
+
+
+def test_another_attribute_may_be_the_last():
+    with pytest.raises(
+        NotFittedError, match=r"fit\(values\) first, or load a saved one"
+    ):
+        Kept().check_fitted()
+    assert Kept().fit([1, 3]).check_fitted() is None and repr(Kept()) == "Kept()"
+
+
+@pytest.mark.parametrize("kind", [ValueError, AttributeError])
+def test_the_error_is_of_both_kinds(kind):
+    with pytest.raises(kind):
+        Constant().predict(["a"])
+
+
+@pytest.mark.parametrize(
+    "labels, n, message",
+    [
+        (["a"], 2, "2 texts but 1 labels"),
+        (["a", 1], 2, "got int, str"),
+        (["a", None], 2, "remove rows without a label"),
+        ([1.0, 2.0], 2, "got float"),
+        ([True, 1], 2, "got bool, int"),
+        (["a", "a", "a"], 3, "all 3 labels are 'a'"),
+    ],
+)
+def test_labels_that_cannot_be_used(labels, n, message):
+    with pytest.raises(ValueError, match=message):
+        label_numbers(labels, n)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=2, max_size=30))
+def test_numbers_lead_back_to_the_labels(labels):
+    if len(set(labels)) < 2:
+        return
+    for given_ in (labels, np.array(labels)):
+        classes, y = label_numbers(given_, len(labels))
+        assert classes.tolist() == sorted(set(labels))
+        assert classes[y.numpy()].tolist() == labels
+
+
+def test_fitted_state_survives_pickle():
+    model = pickle.loads(pickle.dumps(Constant().fit(["a", "b"], [2, 1])))
+    assert model.__sklearn_is_fitted__() and model.predict(["a"]).tolist() == [1]
+
+
+@sklearn
+def test_tags_clone_and_the_checks_of_scikit_learn():
+    from sklearn.base import clone, is_classifier
+    from sklearn.utils import estimator_checks, get_tags
+
+    class OfVectors(Constant):
+        _takes_texts = False
+
+    tags = [get_tags(c()).input_tags for c in (Constant, OfVectors)]
+    assert [t.string for t in tags] == [True, False]
+    assert [t.one_d_array for t in tags] == [True, False]
+    assert [t.two_d_array for t in tags] == [False, True]
+    copied = clone(Constant(seed=4).fit(["a", "b"], ["x", "y"]))
+    assert is_classifier(copied) and copied.seed == 4
+    assert not copied.__sklearn_is_fitted__()
+    for name in ("estimator_cloneable", "estimator_repr", "get_params_invariance"):
+        getattr(estimator_checks, f"check_{name}")("Constant", Constant())
+
+
+@sklearn
+def test_the_error_is_caught_where_scikit_learns_is():
+    from sklearn.exceptions import NotFittedError as Theirs
+
+    assert NotFittedError.__mro__[1:3] == Theirs.__mro__[1:3]

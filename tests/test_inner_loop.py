@@ -1,0 +1,796 @@
+"""Properties of the inner-loop engine: engine = per-task loop over the untouched model
+= finite differences, for every layer type; and its errors."""
+
+import copy
+import functools
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+from metalearn_book.foundations.bilevel import LinearTasks, QuadraticAnswer
+from metalearn_book.foundations.bilevel import cross_entropy_per_task
+from metalearn_book.foundations.bilevel import finite_differences, mse_per_task
+from metalearn_book.foundations.bilevel import relative_difference
+from metalearn_book.foundations.inner_loop import SGD, Adam, InnerLoop, PeakMemory
+from metalearn_book.foundations.inner_loop import adapt_in_a_loop, rate_table
+from metalearn_book.foundations.inner_loop import steps_to_walk
+from metalearn_book.foundations.task_models import predict_one, prediction_of
+from metalearn_book.foundations.tasks import Examples, SinusoidTasks, TaskBatch
+from layers import CASES, D, VECTORS, build, draw, flat, generator, network, sines
+from shared import double, gen
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    "These tensors are tiny: several threads would only wait for each other."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights_of(x):
+    w = torch.ones(2, 4, dtype=torch.float64)
+    if isinstance(x, dict) and "attention_mask" in x:
+        w[x["attention_mask"].min(-1).values == 0] = (
+            0.5  # padded sentences count, with another weight
+        )
+    return w
+
+
+def loss_with(pad):
+    """A loss that needs no labels; logits at padded positions, which no model promises,
+    are left out."""
+
+    def loss(prediction, y, mask=None):
+        e = (prediction - 0.3) ** 2
+        if pad is not None and e.dim() == 4:
+            p = pad if len(pad) == len(e) else pad[: len(e)]
+            e = e * p[..., None]
+        return (e.flatten(2).mean(2) * y).mean(1)
+
+    return loss
+
+
+MODES = [
+    {"memory": m, "tasks_at_once": n, "states": 1}
+    for m in ("store", "checkpoint", "adjoint")
+    for n in (1, 2)
+]
+
+
+def engine_objective(loop, tasks, loss):
+    return loss(loop.adapt(tasks.support)(tasks.query.x), tasks.query.y).mean()
+
+
+def engine_gradient(loop, tasks, loss):
+    return flat(
+        torch.autograd.grad(
+            engine_objective(loop, tasks, loss),
+            [p for p in loop.parameters() if p.requires_grad],
+        )
+    )
+
+
+def loop_gradient(model, tasks, losses, **options):
+    "Per-task Python loop; losses[b] is the loss of task b."
+    total = 0.0
+    for b in range(len(tasks)):
+        (params,) = adapt_in_a_loop(model, losses[b], tasks.support[b], **options)
+        q = tasks.query[b]
+        total = total + losses[b](
+            predict_one(model, params, q.x), q.y, q.mask
+        ).sum() / len(tasks)
+    return flat(
+        torch.autograd.grad(total, [p for p in model.parameters() if p.requires_grad])
+    )
+
+
+def slope(fn, params, direction, step=1e-6):
+    values = []
+    for sign in (1, -2):
+        for p, v in zip(params, direction):
+            p.data.add_(v, alpha=sign * step)
+        values.append(fn().item())
+    for p, v in zip(params, direction):
+        p.data.add_(v, alpha=step)
+    return (values[0] - values[1]) / (2 * step)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_meta_gradient_of_every_layer(name):
+    make, x = CASES[name]
+    model = build(make)
+    stock = copy.deepcopy(model)
+    if hasattr(stock, "set_attn_implementation"):
+        stock.set_attn_implementation("eager")
+    if name == "encoder_inside":
+        stock.encoder.set_attn_implementation("eager")
+    examples = Examples(x, weights_of(x))
+    tasks, pad = (
+        TaskBatch(examples, examples),
+        x.get("attention_mask") if isinstance(x, dict) else None,
+    )
+    reference = loop_gradient(
+        stock,
+        tasks,
+        [loss_with(None if pad is None else pad[b : b + 1]) for b in range(2)],
+        inner_lr=0.1,
+        inner_steps=2,
+    )
+    loop, loss = (
+        InnerLoop(model, loss_with(pad), inner_lr=0.1, inner_steps=2),
+        loss_with(pad),
+    )
+    ours = engine_gradient(loop, tasks, loss)
+    assert (ours - reference).norm() <= 1e-11 * reference.norm(), "engine and loop"
+
+    params = list(model.parameters())
+    direction = [torch.randn(p.shape, generator=generator(4)).double() for p in params]
+    expected = slope(lambda: engine_objective(loop, tasks, loss), params, direction)
+    assert torch.dot(ours, flat(direction)).item() == pytest.approx(
+        expected, rel=1e-6
+    ), "engine and finite differences"
+
+    def loss_of_chunk(prediction, y, mask=None):
+        """The same loss, with the padding handed over in y, so that it may see any of
+        the tasks."""
+        return loss_with(y[..., 1:] if y.shape[-1] > 1 else None)(prediction, y[..., 0])
+
+    with_padding = (
+        examples.y[..., None]
+        if pad is None
+        else torch.cat([examples.y[..., None], pad.double()], -1)
+    )
+    for mode in MODES:
+        other, both = (
+            InnerLoop(model, loss_of_chunk, inner_lr=0.1, inner_steps=2, **mode),
+            TaskBatch(*[Examples(x, with_padding)] * 2),
+        )
+        found = flat(torch.autograd.grad(other.outer_loss(both), params))
+        assert (found - ours).norm() <= 1e-10 * ours.norm(), mode
+    loop.memory = "checkpoint"
+    with torch.no_grad():
+        quiet = loop.adapt(examples).params
+    assert all(
+        torch.allclose(quiet[n], p, rtol=1e-12, atol=1e-14)
+        for n, p in loop.adapt(examples).params.items()
+    )
+    assert not any(p.requires_grad for p in quiet.values())
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), SGD(0.9), Adam()], ids=str)
+@pytest.mark.parametrize("adapt", [None, "2.*", ["0.weight", "2.bias"]], ids=str)
+def test_optimizers_and_choice_of_parameters(optimizer, adapt):
+    model, tasks = network(), sines()
+    options = dict(adapt=adapt, inner_lr=0.05, inner_steps=4, optimizer=optimizer)
+    ours = engine_gradient(
+        InnerLoop(model, mse_per_task, **options), tasks, mse_per_task
+    )
+    reference = loop_gradient(model, tasks, [mse_per_task] * 3, **options)
+    assert (ours - reference).norm() <= 1e-11 * reference.norm()
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (SGD(), lambda p: torch.optim.SGD(p, lr=0.05)),
+        (SGD(0.9), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
+        (Adam(), lambda p: torch.optim.Adam(p, lr=0.05)),
+    ],
+    ids=["sgd", "momentum", "adam"],
+)
+def test_forward_trajectory_is_that_of_torch_optim(ours, theirs):
+    tasks, start = sines(), network()
+    fitted = (
+        InnerLoop(start, mse_per_task, inner_lr=0.05, inner_steps=10, optimizer=ours)
+        .adapt(tasks.support)
+        .params
+    )
+    for b in range(3):
+        model = copy.deepcopy(start)
+        opt = theirs(model.parameters())
+        for _ in range(10):
+            opt.zero_grad()
+            F.mse_loss(model(tasks.support.x[b]), tasks.support.y[b]).backward()
+            opt.step()
+        for name, p in model.named_parameters():
+            assert torch.allclose(fitted[name][b], p, rtol=1e-9, atol=1e-12)
+
+
+def test_adam_has_a_finite_meta_gradient_where_a_unit_is_dead():
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    model[0].bias.data[0], model[0].weight.data[0] = -100.0, 0.0
+    g = engine_gradient(
+        InnerLoop(model, mse_per_task, inner_lr=0.01, inner_steps=3, optimizer=Adam()),
+        sines(),
+        mse_per_task,
+    )
+    assert torch.isfinite(g).all()
+
+
+@pytest.mark.parametrize(
+    "kind, shape",
+    [
+        (True, (1, 1)),
+        ("scalar", (1, 1)),
+        ("tensor", (1, 4)),
+        ("step", (3, 1)),
+        ("tensor_step", (3, 4)),
+    ],
+)
+def test_learned_rates_have_the_gradient_of_finite_differences(kind, shape):
+    loop, tasks = (
+        InnerLoop(network(), mse_per_task, inner_lr=0.05, inner_steps=3, learn_lr=kind),
+        sines(),
+    )
+    assert loop.inner_lr.shape == shape
+    (ours,) = torch.autograd.grad(
+        engine_objective(loop, tasks, mse_per_task), loop.inner_lr
+    )
+
+    def objective(rates):
+        loop.inner_lr.data = rates
+        return engine_objective(loop, tasks, mse_per_task)
+
+    assert (
+        relative_difference(
+            ours, finite_differences(objective, loop.inner_lr.detach().clone())
+        )
+        < 1e-6
+    )
+
+
+def test_rates_given_by_step_and_by_tensor():
+    tasks, model = sines(), network()
+    by_step = (
+        InnerLoop(model, mse_per_task, inner_lr=[0.1, 0.0, 0.02], inner_steps=3)
+        .adapt(tasks.support)
+        .params
+    )
+    first = InnerLoop(model, mse_per_task, inner_lr=0.1).adapt(tasks.support)
+    second = {n: p.detach() for n, p in first.params.items()}
+    params = {n: p.requires_grad_() for n, p in second.items()}
+    loss = mse_per_task(
+        first.loop.predict(params, tasks.support.x), tasks.support.y
+    ).sum()
+    for (n, p), g in zip(
+        params.items(), torch.autograd.grad(loss, list(params.values()))
+    ):
+        assert torch.allclose(by_step[n], p - 0.02 * g)
+    by_tensor = (
+        InnerLoop(model, mse_per_task, inner_lr={"0.*": 0.0, "*": 0.1})
+        .adapt(tasks.support)
+        .params
+    )
+    assert torch.equal(by_tensor["0.weight"][1], model[0].weight) and torch.allclose(
+        by_tensor["2.weight"], first.params["2.weight"]
+    )
+    with pytest.raises(ValueError, match="one for each step"):
+        rate_table([0.1], ["a"], 2)
+    with pytest.raises(ValueError, match="no rate for 'b'"):
+        rate_table({"a": 0.1}, ["a", "b"], 2)
+    with pytest.raises(ValueError, match="learn_lr='each'"):
+        InnerLoop(model, mse_per_task, learn_lr="each")
+
+
+def test_first_order_is_the_query_gradient_at_the_adapted_point():
+    model, tasks = network(), sines()
+    ours = engine_gradient(
+        InnerLoop(model, mse_per_task, inner_lr=0.1, inner_steps=3, first_order=True),
+        tasks,
+        mse_per_task,
+    )
+    total = 0
+    for b in range(3):
+        (fit,) = adapt_in_a_loop(
+            model, mse_per_task, tasks.support[b], inner_lr=0.1, inner_steps=3
+        )
+        fit = {n: p.detach().requires_grad_() for n, p in fit.items()}
+        q = tasks.query[b]
+        total = (
+            total
+            + flat(
+                torch.autograd.grad(
+                    mse_per_task(predict_one(model, fit, q.x), q.y).sum(),
+                    list(fit.values()),
+                )
+            )
+            / 3
+        )
+    assert torch.allclose(ours, total, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_closed_form_of_quadratics(steps):
+    tasks, phi = LinearTasks(dim=3).sample(7, generator(2)), draw(3)
+    answer, model = (
+        QuadraticAnswer(tasks, 0.2, steps),
+        nn.Linear(3, 1, bias=False).double(),
+    )
+    model.weight.data = phi[None].clone()
+    loop = InnerLoop(model, mse_per_task, inner_lr=0.2, inner_steps=steps)
+    assert torch.allclose(
+        loop.adapt(tasks.support).params["weight"][:, 0],
+        answer.adapted(phi),
+        rtol=1e-10,
+    )
+    assert torch.allclose(
+        engine_gradient(loop, tasks, mse_per_task),
+        answer.meta_gradient(phi),
+        rtol=1e-10,
+    )
+    loop.first_order = True
+    assert torch.allclose(
+        engine_gradient(loop, tasks, mse_per_task),
+        answer.meta_gradient(phi, True),
+        rtol=1e-10,
+    )
+
+
+def test_masked_examples_do_not_count():
+    model, tasks = network(), sines()
+    s, mask = tasks.support, torch.tensor([[1, 1, 1, 0, 0]] * 3).bool()
+    spoiled = Examples(s.x.clone(), s.y.clone(), mask)
+    spoiled.y[:, 3:] = 1e6
+    short = Examples(s.x[:, :3], s.y[:, :3])
+    a, b = (
+        InnerLoop(model, mse_per_task, inner_lr=0.1).adapt(e).params
+        for e in (spoiled, short)
+    )
+    assert all(torch.allclose(a[n], b[n]) for n in a)
+
+
+def test_dropout_differs_between_tasks_in_training_and_is_off_in_evaluation():
+    model = nn.Sequential(nn.Linear(D, D), nn.Dropout(0.5), nn.Linear(D, 1)).double()
+    same = Examples(
+        VECTORS[:1].expand(2, -1, -1).contiguous(),
+        draw(1, 4, 1).expand(2, -1, -1).contiguous(),
+    )
+    a, b = InnerLoop(model.train(), mse_per_task).adapt(same).losses[0]
+    assert not torch.isclose(a, b)
+    a, b = InnerLoop(model.eval(), mse_per_task).adapt(same).losses[0]
+    assert torch.isclose(a, b)
+
+
+def test_checkpointing_draws_the_same_dropout_again():
+    model, tasks = (
+        nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        .double()
+        .train(),
+        sines(),
+    )
+    grads = []
+    for memory in ("store", "checkpoint", "adjoint"):
+        torch.manual_seed(5)
+        grads.append(
+            engine_gradient(
+                InnerLoop(
+                    model, mse_per_task, inner_lr=0.1, inner_steps=3, memory=memory
+                ),
+                tasks,
+                mse_per_task,
+            )
+        )
+    assert torch.allclose(grads[0], grads[1], rtol=1e-12) and torch.allclose(
+        grads[0], grads[2], rtol=1e-12
+    )
+
+
+def test_frozen_parameters_get_no_gradient():
+    model = network()
+    model[0].weight.requires_grad_(False)
+    loop = InnerLoop(model, mse_per_task)
+    assert "0.weight" not in loop.adapted
+    engine_objective(loop, sines(), mse_per_task).backward()
+    assert model[0].weight.grad is None and model[2].weight.grad is not None
+
+
+def test_errors_say_what_to_do():
+    model, tasks = network(), sines()
+    with pytest.raises(ValueError, match="matches no trainable parameter"):
+        InnerLoop(model, mse_per_task, adapt="head.*")
+    with pytest.raises(ValueError, match="inner_steps must be 0 or more"):
+        InnerLoop(model, mse_per_task, inner_steps=-1)
+    with pytest.raises(ValueError, match="unused='maybe'"):
+        InnerLoop(model, mse_per_task, unused="maybe")
+    spoiled = tasks.support.map(torch.clone)
+    spoiled.y[2, 0] = float("inf")
+    with pytest.raises(RuntimeError, match="task 2 is inf before inner step 0"):
+        InnerLoop(model, mse_per_task).adapt(spoiled)
+    assert not torch.isfinite(
+        InnerLoop(model, mse_per_task, check_finite=False).adapt(spoiled).losses[0][2]
+    )
+    with pytest.raises(RuntimeError, match="before inner step [1-9]"):
+        InnerLoop(model, mse_per_task, inner_lr=1e9, inner_steps=30).adapt(
+            tasks.support
+        )
+    with pytest.raises(ValueError, match="one loss for each task"):
+        InnerLoop(model, lambda p, y, m: ((p - y) ** 2).mean()).adapt(tasks.support)
+    with pytest.raises(ValueError, match="they must agree"):
+        InnerLoop(model, mse_per_task).adapt(
+            Examples(tasks.support.x, tasks.support.y[..., 0])
+        )
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="torch.no_grad"):
+        InnerLoop(model, mse_per_task).adapt(tasks.support)
+    with pytest.raises(ValueError, match="no vmap rule"):
+        InnerLoop(nn.LSTM(3, 3), mse_per_task)
+    with pytest.raises(ValueError, match="give predict_fn="):
+        prediction_of((torch.zeros(1), torch.zeros(1)))
+
+
+def test_parameters_without_gradient():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(1, 1), nn.Linear(1, 1)
+
+        def forward(self, x):
+            return self.used(x)
+
+    model = Half().double()
+    with pytest.raises(RuntimeError, match="idle.weight.*leave them out"):
+        InnerLoop(model, mse_per_task).adapt(sines().support)
+    params = InnerLoop(model, mse_per_task, unused="zero").adapt(sines().support).params
+    assert torch.equal(params["idle.weight"][2], model.idle.weight)
+
+
+def test_peak_memory_counts_views_once_and_repeats():
+    def work():
+        with PeakMemory() as m:
+            engine_objective(
+                InnerLoop(network(), mse_per_task, inner_steps=5), sines(), mse_per_task
+            ).backward()
+        return m.peak
+
+    work()
+    assert work() == work() > 0
+    with PeakMemory() as m:
+        a = torch.zeros(100)
+        b = a[10:]
+        assert m.live == 400
+        del a
+        assert m.live == 400
+        del b
+        assert m.live == 0
+
+
+def test_an_engine_trains_moves_and_copies_like_any_module():
+    loop = InnerLoop(network(), mse_per_task, learn_lr="tensor", inner_steps=2)
+    other = InnerLoop(network(7), mse_per_task, learn_lr="tensor", inner_steps=2)
+    other.load_state_dict(loop.state_dict())
+    tasks = sines()
+    assert torch.equal(
+        engine_objective(loop, tasks, mse_per_task),
+        engine_objective(other, tasks, mse_per_task),
+    )
+    twin = copy.deepcopy(loop).float()
+    single = TaskBatch(
+        tasks.support.map(lambda t: t.float()), tasks.query.map(lambda t: t.float())
+    )
+    assert (
+        twin.inner_lr.dtype == torch.float32
+        and engine_objective(twin, single, mse_per_task).dtype == torch.float32
+    )
+    assert functional_call(loop.model, {}, (tasks.query.x[0],)).shape == (5, 1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 13, 40])
+@pytest.mark.parametrize("states", [1, 3, 10])
+def test_the_sweep_equals_the_stored_graph(steps, states):
+    model, tasks = network(), sines()
+    expected = engine_gradient(
+        InnerLoop(model, mse_per_task, inner_lr=0.05, inner_steps=steps),
+        tasks,
+        mse_per_task,
+    )
+    found = engine_gradient(
+        InnerLoop(
+            model,
+            mse_per_task,
+            inner_lr=0.05,
+            inner_steps=steps,
+            memory="adjoint",
+            states=states,
+        ),
+        tasks,
+        mse_per_task,
+    )
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.9), Adam()], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learn_lr": "tensor_step"},
+        {"adapt": "2.*", "learn_lr": True},
+        {"unused": "zero"},
+    ],
+    ids=str,
+)
+def test_the_sweep_reaches_optimizer_states_rates_and_shared_parameters(
+    optimizer, options
+):
+    tasks, grads = sines(), []
+    for memory in ("store", "adjoint"):
+        loop = InnerLoop(
+            network(),
+            mse_per_task,
+            inner_lr=0.05,
+            inner_steps=6,
+            optimizer=optimizer,
+            memory=memory,
+            states=2,
+            **options,
+        )
+        grads.append(
+            flat(
+                torch.autograd.grad(
+                    loop.outer_loss(tasks),
+                    [p for p in loop.parameters() if p.requires_grad],
+                )
+            )
+        )
+    assert torch.allclose(*grads, rtol=1e-9, atol=1e-13)
+
+
+def test_the_sweep_passes_a_gradient_to_the_inputs_and_leaves_the_random_state_alone():
+    grads, tasks, model = (
+        [],
+        sines(),
+        nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        .double()
+        .train(),
+    )
+    for memory in ("store", "adjoint"):
+        torch.manual_seed(3)
+        x = tasks.support.x.clone().requires_grad_()
+        loop = InnerLoop(
+            model, mse_per_task, inner_lr=0.05, inner_steps=9, memory=memory, states=2
+        )
+        loss = mse_per_task(
+            loop.adapt(Examples(x, tasks.support.y))(tasks.query.x), tasks.query.y
+        ).mean()
+        before = torch.get_rng_state()
+        grads.append(torch.autograd.grad(loss, x)[0])
+        assert torch.equal(before, torch.get_rng_state())
+    assert torch.allclose(*grads, rtol=1e-10, atol=1e-14) and grads[0].abs().sum() > 0
+
+
+def test_walks_are_planned_with_the_fewest_repeats():
+    @functools.cache
+    def fewest(n, s):
+        "Steps walked forward in all, by trying every first stretch."
+        if n == 1:
+            return 0
+        if s == 0:
+            return n * (n - 1) // 2
+        return min(m + fewest(n - m, s - 1) + fewest(m, s) for m in range(1, n))
+
+    def undo(first, last, free, walked):
+        while last - first > 1:
+            middle = first + steps_to_walk(last - first, free)
+            for t in range(first, middle):
+                walked[t] += 1
+            undo(middle, last, max(free - 1, 0), walked)
+            last = middle
+
+    for s in (0, 1, 3, 10):
+        for n in range(2, 60):
+            walked = [0] * n
+            undo(0, n, s, walked)
+            assert sum(walked) == fewest(n, s), (n, s)
+            assert max(walked) <= next(
+                r for r in range(n) if math.comb(s + r + 1, r) >= n
+            ), (n, s)
+
+
+def test_memory_of_the_sweep_is_flat():
+    torch.manual_seed(0)
+    model, tasks, peaks = (
+        nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 1)),
+        SinusoidTasks(k_shot=200).sample(4, generator(1)),
+        {},
+    )
+    for memory, steps in (("store", 20), ("adjoint", 20), ("adjoint", 100)):
+        loop = InnerLoop(model, mse_per_task, inner_steps=steps, memory=memory)
+        with PeakMemory() as used:
+            loop.outer_loss(tasks).backward()
+        peaks[memory, steps] = used.peak
+    assert (
+        peaks["adjoint", 100] < 1.05 * peaks["adjoint", 20]
+        and peaks["adjoint", 20] < peaks["store", 20] / 4
+    )
+
+
+def test_chunks_hold_one_graph_at_a_time():
+    torch.manual_seed(0)
+    model, tasks = (
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * 100, 3),
+        ),
+        None,
+    )
+    x, y = torch.randn(8, 6, 1, 12, 12), torch.randint(0, 3, (8, 6))
+    tasks = TaskBatch(Examples(x, y), Examples(x, y))
+    assert (
+        InnerLoop(model).chunk_size(8) == 1
+        and InnerLoop(network(), mse_per_task).chunk_size(8) == 8
+        and InnerLoop(model, tasks_at_once=99).chunk_size(8) == 8
+    )
+    peaks, grads = [], []
+    for size in (8, 1):
+        loop = InnerLoop(model, inner_lr=0.1, tasks_at_once=size)
+        with PeakMemory() as used:
+            grads.append(
+                flat(
+                    torch.autograd.grad(
+                        loop.outer_loss(tasks), list(model.parameters())
+                    )
+                )
+            )
+        peaks.append(used.peak)
+    assert torch.allclose(*grads, atol=1e-5) and peaks[1] < peaks[0] / 4
+    with torch.no_grad():
+        assert loop.outer_loss(tasks).item() == pytest.approx(
+            InnerLoop(model, inner_lr=0.1, tasks_at_once=8).outer_loss(tasks).item(),
+            rel=1e-5,
+        )
+
+
+def test_errors_of_the_modes():
+    with pytest.raises(ValueError, match="'store', 'checkpoint', 'adjoint'"):
+        InnerLoop(network(), mse_per_task, memory="little")
+    for option in ("states", "tasks_at_once"):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            InnerLoop(network(), mse_per_task, **{option: 0})
+    tasks = sines()
+    tasks.support.x.requires_grad_()
+    with pytest.raises(ValueError, match="say tasks_at_once=3"):
+        InnerLoop(network(), mse_per_task, tasks_at_once=1).outer_loss(tasks)
+
+
+def test_too_little_memory_says_what_needs_less():
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x * self.weight + torch.empty(2**55)[0]
+
+    with pytest.raises(RuntimeError, match="tasks_at_once=1 .* memory='adjoint'"):
+        InnerLoop(Greedy(), mse_per_task).outer_loss(
+            SinusoidTasks().sample(2, generator())
+        )
+
+
+def test_a_function_without_second_derivative_is_named():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            return 2 * g
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return Once.apply(x * self.weight)
+
+    task = SinusoidTasks().sample(1, generator())
+    with pytest.raises(RuntimeError, match="no second derivative.*first_order=True"):
+        InnerLoop(Layer(), mse_per_task).outer_loss(task)
+    InnerLoop(Layer(), mse_per_task, first_order=True).outer_loss(task).backward()
+
+
+def test_a_single_task_carries_no_task_axis_inside():
+    """The parameters of a predictor have the task axis whether or not the inner loop
+    needed it, and the numbers are those of a batch."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    ).double()
+    loop = InnerLoop(net, cross_entropy_per_task, inner_lr=0.1, inner_steps=2)
+    tasks = double(
+        TaskBatch(
+            *(
+                Examples(
+                    torch.randn(3, 4, 1, 6, 6, generator=gen(k)),
+                    torch.arange(4).remainder(2).expand(3, -1),
+                )
+                for k in (1, 2)
+            )
+        )
+    )
+    together = loop.adapt(tasks.support)
+    for b in range(3):
+        alone = loop.adapt(tasks[b : b + 1].support)
+        for n, p in alone.params.items():
+            assert p.shape == (1, *net.get_parameter(n).shape)
+            torch.testing.assert_close(p[0], together.params[n][b])
+        torch.testing.assert_close(
+            alone(tasks.query.x[b : b + 1])[0], together(tasks.query.x)[b]
+        )
+
+
+def test_adjoint_refuses_a_state_that_depends_on_the_start():
+    @dataclass(frozen=True)
+    class Remembers(SGD):
+        def init(self, params):
+            return {"start": params}
+
+    loop = InnerLoop(
+        nn.Linear(2, 1),
+        mse_per_task,
+        inner_steps=2,
+        memory="adjoint",
+        optimizer=Remembers(),
+    )
+    support = Examples(torch.randn(1, 3, 2), torch.randn(1, 3, 1))
+    with pytest.raises(
+        ValueError, match="first state of Remembers depends on the start"
+    ):
+        loop.adapt(support)
+    with torch.no_grad():
+        loop.adapt(support)
+
+
+@pytest.mark.parametrize("options", [{"first_order": True}, {"inner_steps": 0}])
+def test_parameters_that_share_a_gradient_tensor_are_summed_over_chunks_once(options):
+    """PyTorch hands the same tensor to a and b in a + b; adding the next chunk to it in
+    place would count each twice."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.w = (
+                nn.Parameter(torch.ones(3)),
+                nn.Parameter(torch.ones(3)),
+                nn.Linear(2, 3),
+            )
+
+        def forward(self, x):
+            return self.w(x) + (self.a + self.b)
+
+    net = Sum().double()
+    tasks = double(
+        TaskBatch(
+            *(
+                Examples(
+                    torch.randn(4, 5, 2, generator=gen(k)),
+                    torch.randn(4, 5, 3, generator=gen(k + 2)),
+                )
+                for k in (0, 1)
+            )
+        )
+    )
+    found = []
+    for at_once in (4, 1):
+        net.zero_grad()
+        InnerLoop(
+            net,
+            mse_per_task,
+            inner_lr=0.1,
+            adapt="w.*",
+            tasks_at_once=at_once,
+            **options,
+        ).outer_loss(tasks).backward()
+        found.append(torch.stack([net.a.grad, net.b.grad]))
+    torch.testing.assert_close(found[1], found[0])
