@@ -21,7 +21,7 @@ from rivals import MAKERS, NAMES, load_rivals
 from targets import show_targets, targets
 from ways import FLOORS, WAYS
 
-from metalearn_book.foundations.training import Evaluation
+from metalearn_book.foundations.measuring import Evaluation
 
 RIVALS, STATE = load_rivals()
 OF_RIVALS = {way: library for library, ways in MAKERS.items() for way in ways}

@@ -14,7 +14,8 @@ from metalearn_book.foundations.bilevel import (
 )
 from metalearn_book.foundations.encoders import NearestPrototype, fit_linear_heads
 from metalearn_book.foundations.tasks import ClassTasks, Examples, TaskBatch
-from metalearn_book.foundations.training import evaluate, meta_train
+from metalearn_book.foundations.measuring import evaluate
+from metalearn_book.foundations.training import meta_train
 from metalearn_book.metric.closed_form import (
     ClosedFormHead,
     LOORidge,
@@ -253,6 +254,20 @@ def test_svm_kkt_conditions(c):
     gram = x @ x.mT
     alpha = crammer_singer(gram, y, torch.tensor(c, dtype=torch.float64))
     assert max(v.item() for v in kkt(gram, y, alpha, c).values()) < 1e-5
+
+
+def test_svm_tasks_that_are_solved_wait_for_the_others():
+    """An easy task is solved in fewer steps. Going on with it took its slack to 0 and
+    its answer to nan."""
+    x, _, y = problem(b=2, n_way=3, k=3, d=12)
+    x[0] = 100 * y[0] @ torch.eye(3, 12, dtype=x.dtype) + 1e-3 * x[0]
+    price = torch.tensor(0.1, dtype=torch.float64)
+    gram = x @ x.mT
+    together = crammer_singer(gram, y, price, steps=400)
+    assert together.isfinite().all()
+    for b in range(2):
+        alone = crammer_singer(gram[b : b + 1], y[b : b + 1], price, steps=400)
+        torch.testing.assert_close(together[b : b + 1], alone, rtol=1e-6, atol=1e-9)
 
 
 def test_svm_against_scikit_learn():

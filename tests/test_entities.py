@@ -25,6 +25,7 @@ from metalearn_book.case_studies.word_vectors import windows
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.data.tagged import bio_error
 from metalearn_book.foundations.encoders import load_encoder
+from metalearn_book.foundations.tasks import Examples, TaskBatch
 from metalearn_book.foundations.training import meta_train
 
 
@@ -93,6 +94,32 @@ def test_prototype_learners_train(start, pool, kind, learner):
     assert len(history.loss) == 3
     with pytest.raises(ValueError, match="not one of"):
         TagTasks(start.model, {"a": pool}, "other")
+
+
+@pytest.mark.parametrize(
+    "kind, learner", [("word", TokenPrototypes), ("span", SpanTyping)]
+)
+def test_padded_sentences_do_not_count(start, pool, kind, learner):
+    tasks = TagTasks(start.model, {"a": pool}, kind, n_way=3)
+    draws = (tasks.sample(2, torch.Generator().manual_seed(s)) for s in range(50))
+    batch = next(d for d in draws if not d.support.mask.all())
+    b = (~batch.support.mask).any(1).nonzero()[0].item()
+
+    def cut(e, b):  # one task, without padding
+        n = int(e.mask[b].sum())
+        return Examples({k: v[:, :n] for k, v in e[b].x.items()}, e.y[b : b + 1, :n])
+
+    model = learner(start.model.top.with_head(None)).eval()
+    info = {"n_types": batch.info["n_types"][b : b + 1]}
+    query = cut(batch.query, b)
+    alone = TaskBatch(cut(batch.support, b), query, info)
+    as_real = Examples(batch.support[b].x, batch.support[b].y)  # counts it twice
+    with torch.no_grad():
+        found, right = model(batch[b]).item(), model(alone).item()
+        wrong = model(TaskBatch(as_real, query, info)).item()
+    assert found == pytest.approx(right, abs=1e-4)
+    if kind == "word":
+        assert abs(wrong - right) > 1e-3
 
 
 def test_span_inputs_mark_distractors_as_none(start):

@@ -5,11 +5,14 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metalearn_book.foundations.estimators import Classifier, Estimator, NotFittedError
-from metalearn_book.foundations.estimators import label_numbers
+from metalearn_book.foundations.estimators import class_array, example_weights
+from metalearn_book.foundations.estimators import label_numbers, own_modes, text_column
+from metalearn_book.foundations.estimators import usable_device, whole_number
 
 sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
 
@@ -95,17 +98,79 @@ def test_the_error_is_of_both_kinds(kind):
 @pytest.mark.parametrize(
     "labels, n, message",
     [
-        (["a"], 2, "2 texts but 1 labels"),
+        (["a"], 2, "2 examples but 1 labels"),
         (["a", 1], 2, "got int, str"),
         (["a", None], 2, "remove rows without a label"),
         ([1.0, 2.0], 2, "got float"),
         ([True, 1], 2, "got bool, int"),
         (["a", "a", "a"], 3, "all 3 labels are 'a'"),
+        ([0.0, 1.0], 2, r"labels.astype\(int\)"),
+        ([0, float("nan")], 2, r"labels\[1\] is missing"),
+        ([["a"], ["b"]], 2, "fit one classifier for each"),
+        ("ab", 2, "got a str"),
+        ({"a": 1, "b": 2}, 2, "is a table with the columns"),
+        (np.eye(2), 2, r"the shape \(2, 2\)"),
+        (["a", "b\ud800"], 2, "half of a character"),
     ],
 )
 def test_labels_that_cannot_be_used(labels, n, message):
     with pytest.raises(ValueError, match=message):
         label_numbers(labels, n)
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(), min_size=2, unique=True),
+        st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True),
+    )
+)
+def test_an_array_of_classes_gives_back_what_it_was_given(classes):
+    assert class_array(classes).tolist() == classes
+
+
+def test_a_column_of_texts():
+    assert text_column(np.array(["play", "stop"])) == ["play", "stop"]
+    assert type(text_column([np.str_("a")])[0]) is str
+    assert text_column(["play", " \u200b"], blank=True) == ["play", " \u200b"]
+    for texts, message in (
+        (["play", "\u200b"], r"texts\[1\] is empty"),
+        (["play", None], r"texts\[1\] is a NoneType"),
+        ([], "texts is empty"),
+        ("play", "must be a list of strings"),
+        ({"play"}, "in their order"),
+        (iter(()), "texts is empty"),
+        (torch.zeros(2, 2), r"the shape \(2, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            text_column(texts)
+
+
+def test_weights_and_whole_numbers():
+    assert example_weights(None, 2).tolist() == [1, 1]
+    assert example_weights(2, 2).tolist() == [2, 2]
+    assert example_weights(np.array([1, 0]), 2).dtype == torch.float32
+    for wrong in ([1], [1, -1], [0, 0], [1, float("inf")], ["a", "b"], {"a": 1}):
+        with pytest.raises(ValueError, match="sample_weight"):
+            example_weights(wrong, 2)
+    assert whole_number(np.int64(2), "steps", 1) == 2
+    for wrong in (0, True, 1.0, "1", None, np.float64(2), np.bool_(True)):
+        with pytest.raises(ValueError, match="steps must be a whole number of 1"):
+            whole_number(wrong, "steps", 1)
+
+
+def test_inside_there_is_no_mode_of_the_outside():
+    weight = torch.ones(4, 4, requires_grad=True)
+    outside = torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)
+    with outside[0], outside[1], torch.device("meta"):
+        with own_modes():
+            value = (torch.ones(4) @ weight).sum()
+            assert value.dtype == torch.float32 and value.device.type == "cpu"
+            value.backward()
+        assert torch.is_inference_mode_enabled() and torch.ones(1).is_meta
+    assert usable_device(None) is None and usable_device("cpu").type == "cpu"
+    for wrong in ("meta", "nowhere", 1.5, "cuda:99"):
+        with pytest.raises(ValueError, match="device="):
+            usable_device(wrong)
 
 
 @given(st.lists(st.integers(-5, 5), min_size=2, max_size=30))

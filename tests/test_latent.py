@@ -10,7 +10,8 @@ from torch import nn
 from metalearn_book.foundations.bilevel import finite_differences, relative_difference
 from metalearn_book.foundations.encoders import NearestPrototype
 from metalearn_book.foundations.tasks import ClassTasks, Examples
-from metalearn_book.foundations.training import evaluate, meta_train
+from metalearn_book.foundations.measuring import evaluate
+from metalearn_book.foundations.training import meta_train
 from metalearn_book.optimization.latent import (
     LEO,
     RelationEncoder,

@@ -27,7 +27,8 @@ from metalearn_book.foundations.learning_to_learn import (
     train_on_classes,
 )
 from metalearn_book.foundations.tasks import ClassTasks, Examples, TaskBatch
-from metalearn_book.foundations.training import evaluate, meta_train
+from metalearn_book.foundations.measuring import evaluate
+from metalearn_book.foundations.training import meta_train
 
 
 def _pool(n_classes=8, per_class=12, d=20, noise=0.6, useful=8, seed=0):

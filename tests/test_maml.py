@@ -17,7 +17,8 @@ from metalearn_book.foundations.tasks import (
     SinusoidTasks,
     TaskBatch,
 )
-from metalearn_book.foundations.training import Evaluation, evaluate, meta_train, mse
+from metalearn_book.foundations.measuring import Evaluation, evaluate, mse
+from metalearn_book.foundations.training import meta_train
 from metalearn_book.optimization.maml import (
     MAML,
     AtSteps,

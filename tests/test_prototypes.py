@@ -16,7 +16,8 @@ from metalearn_book.foundations.tasks import (
     TaskBatch,
     check_episode,
 )
-from metalearn_book.foundations.training import evaluate, meta_train, paired_difference
+from metalearn_book.foundations.measuring import evaluate, paired_difference
+from metalearn_book.foundations.training import meta_train
 from metalearn_book.metric.prototypes import (
     Centred,
     DiagonalScale,

@@ -26,8 +26,11 @@ MOVED = {
         "foundations/40_task_models",
         "foundations/50_inner_loop",
     ],
-    "foundations/04_training": ["foundations/60_training"],
-    "foundations/05_encoders": ["foundations/70_encoders"],
+    "foundations/04_training": ["foundations/60_training", "foundations/58_measuring"],
+    "foundations/05_encoders": [
+        "foundations/70_encoders",
+        "foundations/80_fine_tuning",
+    ],
     "optimization/01_maml": ["optimization/10_maml"],
     "optimization/02_reptile": ["optimization/20_reptile"],
     "optimization/03_what_to_adapt": ["optimization/30_what_to_adapt"],
@@ -39,6 +42,7 @@ MOVED = {
     "case_studies/01_text_classification": [
         "case_studies/10_text_classification",
         "case_studies/15_text_meta_training",
+        "case_studies/18_calibration",
         "case_studies/20_few_shot_classifier",
         "foundations/90_estimators",
     ],
@@ -47,6 +51,7 @@ MOVED = {
         "case_studies/25_sequence_labels",
         "case_studies/27_word_vectors",
         "case_studies/28_tuned_taggers",
+        "case_studies/33_words_and_marks",
         "case_studies/35_few_shot_tagger",
     ],
 }

@@ -37,6 +37,11 @@ __all__ = ['Span', 'TokenPrototypes', 'token_classifier', 'Prototypical', 'stack
            'span_weights', 'SpanTyping', 'span_inputs', 'none_spans', 'span_vectors', 'typed_spans', 'Decomposed',
            'product_of_experts', 'Experts']
 
+# %% ../../nbs/case_studies/30_entities.ipynb #30e00003
+def _real_labels(e: Examples) -> Tensor:
+    "Labels of sentences; −100 in those that only fill a task up, `(B, S, ...)`."
+    return e.y if e.mask is None else e.y.masked_fill(~e.mask[..., None], -100)
+
 # %% ../../nbs/case_studies/30_entities.ipynb #623f9a50
 class TokenPrototypes(ProtoNet):
     """ProtoBERT (Ding et al., 2021): one prototype for each type and one for O, from
@@ -55,7 +60,7 @@ class TokenPrototypes(ProtoNet):
 
     def adapt(self, support: Examples) -> Callable[[dict], Tensor]:
         "Prototypes of B support sets; the result maps x to logits `(B, S, T, N + 1)`."
-        z, y = self.embed(support.x).flatten(1, 2), support.y.flatten(1, 2)
+        z, y = self.embed(support.x).flatten(1, 2), _real_labels(support).flatten(1, 2)
         classify = self.head(z, y.clamp_min(0), y >= 0)
 
         def logits(x: dict[str, Tensor]) -> Tensor:
@@ -110,13 +115,11 @@ class Prototypical:
 def stack_tasks(rows: Sequence[tuple[dict[str, Tensor], Tensor]]) -> Examples:
     """Tasks of different sizes as one batch.
 
-    x and y are padded with zeros (y with −100) to common sizes; the mask says which
-    sentences are real."""
+    Short sentences are padded with zeros, their y with −100. Where a task has fewer
+    sentences, its last one is repeated; the mask says which are real."""
     n_sentences = [len(y) for _, y in rows]
     mask = torch.arange(max(n_sentences)) < torch.tensor(n_sentences)[:, None]
     x = {k: _padded([x[k] for x, _ in rows], 0) for k in rows[0][0]}
-    # a sentence of padding alone would have no position to attend to
-    x["attention_mask"][..., 0] = 1
     return Examples(x, _padded([y for _, y in rows], -100), mask)
 
 
@@ -229,7 +232,7 @@ def span_weights(
     the window's sentence; unused rows, and spans outside the window, are zero.
 
     some: n windows. width: T, pieces with padding."""
-    weights = torch.zeros(len(some), most, width)
+    weights = torch.zeros(len(some), most, width, device="cpu", dtype=torch.float32)
     for row, w in enumerate(some):
         for m, (start, end) in enumerate(spans[w.sentence]):
             there = range(w.start, w.start + len(w.first))
@@ -249,9 +252,12 @@ class SpanTyping(ProtoNet):
     span, and of the nearest one; both learned."""
 
     def __init__(self, body: WordTop, temperature: float = 0.1):
-        super().__init__(body, "cosine", temperature)
-        self.far = nn.Parameter(torch.tensor(1.2))
-        self.bias = nn.Parameter(torch.tensor(0.0))
+        there = body.shapes.weight
+        with torch.device(there.device):
+            super().__init__(body, "cosine", temperature)
+            self.far = nn.Parameter(torch.tensor(1.2))
+            self.bias = nn.Parameter(torch.tensor(0.0))
+        self.to(there)  # of its type as well
 
     def embed(self, x: dict[str, Tensor]) -> Tensor:
         "`(B, S, M, dim)` of length 1."
@@ -286,8 +292,9 @@ def forward(self: SpanTyping, tasks: TaskBatch) -> Tensor:
     "Mean cross-entropy over the spans of the query sets."
     s, q, losses = tasks.support, tasks.query, []
     z_s, z_q = self.embed(s.x), self.embed(q.x)
+    y_s, y_q = _real_labels(s), _real_labels(q)
     for b in range(len(tasks)):
-        ys, yq = s.y[b].flatten(), q.y[b].flatten()
+        ys, yq = y_s[b].flatten(), y_q[b].flatten()
         spans_s = z_s[b].flatten(0, 1)[ys >= 0]
         spans_q = z_q[b].flatten(0, 1)[yq >= 0]
         n_types = int(tasks.info["n_types"][b])
@@ -315,20 +322,21 @@ def span_inputs(
     ]
     most = max(1, max(map(len, spans)))
     weights = span_weights(every, spans, x["hidden"].shape[1], most)
-    y = torch.full(weights.shape[:2], -100)
+    y = torch.full(weights.shape[:2], -100, device="cpu")
     for row, w in enumerate(every):
         for m, label in enumerate(numbers[w.sentence]):
             if weights[row, m].any():
                 y[row, m] = label
-    return {**x, "weights": weights}, y
+    there = x["hidden"].device
+    return {**x, "weights": weights.to(x["hidden"])}, y.to(there)
 
 # %% ../../nbs/case_studies/30_entities.ipynb #5c939ef2
 def none_spans(
     proposed: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]
 ) -> list[list[Span]]:
-    """Proposed spans that touch no mention of the support set: examples of what is
-    *not* meant by its types."""
-    touched = [{i for a, b, _ in mentions_of(row) for i in range(a, b)} for row in tags]
+    """Proposed spans that touch no mention of the support set, and no word without a
+    label: examples of what is *not* meant by its types."""
+    touched = [{i for i, t in enumerate(row) if t != "O"} for row in tags]
     return [
         [(a, b) for a, b, _ in mentions_of(row) if touched[s].isdisjoint(range(a, b))]
         for s, row in enumerate(proposed)
@@ -357,14 +365,14 @@ def typed_spans(
 
     logits: of the detector, `(words, 3)`; vectors `(words, dim)`. lean, trust: lower
     the detector's logit of O and the typing's logit of none."""
-    labels, logp = bio_labels(["any"]), lean_to_mentions(logits, lean)
+    labels, logp = bio_labels(["any"]), lean_to_mentions(logits.cpu(), lean)
     path, _ = viterbi(logp, *bio_transitions(labels))
     spans = [(a, b) for a, b, _ in mentions_of([labels[i] for i in path])]
     if not spans:
         return []
     answers = classify(span_vectors(vectors, spans))
-    none = F.one_hot(torch.tensor(len(types)), len(types) + 1)
-    p, best = (answers - trust * none).softmax(-1).max(-1)
+    answers = torch.cat([answers[:, :-1], answers[:, -1:] - trust], -1).cpu()
+    p, best = answers.softmax(-1).max(-1)
     sure = [logp[range(a, b), path[a:b]].mean().exp() for a, b in spans]
     return [
         (a, b, types[t], float(s * q))
@@ -413,7 +421,8 @@ def span_examples(
     y = [types.index(t) for row in tags for *_, t in mentions_of(row)]
     y += [len(types)] * sum(map(len, none))
     spans = [pair for kind in (mentions, none) for pair in zip(vectors, kind)]
-    return torch.cat([span_vectors(v, s) for v, s in spans]), torch.tensor(y)
+    z = torch.cat([span_vectors(v, s) for v, s in spans])
+    return z, torch.tensor(y, device=z.device)
 
 # %% ../../nbs/case_studies/30_entities.ipynb #11d5848e
 @patch

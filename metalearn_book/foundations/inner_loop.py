@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import numbers
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,15 +22,15 @@ from torch.utils.checkpoint import checkpoint as run_checkpointed
 
 from ..book.patch import patch
 from .bilevel import cross_entropy_per_task
-from .task_models import Params, Predictor, TaskModel
-from .task_models import is_plain_stack, matching_names
-from .task_models import predict_one, prediction_of
+from .self_check import CheckedModel, KeptState, leaves_of
+from .task_models import Params, Predictor, is_plain_stack
+from .task_models import matching_names, predict_one
+from .task_models import prediction_of
 from .tasks import Examples, TaskBatch
 
 # %% auto #0
-__all__ = ['SGD', 'Adam', 'rate_table', 'check_losses', 'fill_unused', 'check_second_order', 'InnerStep', 'steps_to_walk', 'Path',
-           'adapt_by_adjoint', 'Steps', 'gradient_in_chunks', 'memory_advice', 'InChunks', 'InnerLoop',
-           'adapt_in_a_loop', 'PeakMemory']
+__all__ = ['SGD', 'Adam', 'rate_table', 'check_losses', 'fill_unused', 'InnerStep', 'steps_to_walk', 'detached', 'Path',
+           'adapt_by_adjoint', 'refuse_kept', 'Steps', 'InChunks', 'InnerLoop', 'adapt_in_a_loop', 'PeakMemory']
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #d7f84e4f
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class Adam:
 
     def init(self, params: Params) -> dict:
         "The first state: both moments zero, no step taken."
-        zeros = {k: torch.zeros_like(p) for k, p in params.items()}
+        # half precision can't hold the square of a small gradient, nor eps
+        wide = {
+            k: torch.promote_types(p.dtype, torch.float32) for k, p in params.items()
+        }
+        zeros = {k: torch.zeros_like(p, dtype=wide[k]) for k, p in params.items()}
         return {"m": zeros, "v": zeros, "t": 0}
 
     def step(
@@ -80,11 +85,13 @@ class Adam:
         "New parameters and state; `lr` holds a rate for each name."
         b1, b2 = self.betas
         t, tiny = state["t"] + 1, 1e-30
+        grads = {k: g.to(state["m"][k].dtype) for k, g in grads.items()}
         m = {k: b1 * state["m"][k] + (1 - b1) * g for k, g in grads.items()}
         v = {k: b2 * state["v"][k] + (1 - b2) * g * g for k, g in grads.items()}
         root = {k: (v[k] / (1 - b2**t) + tiny).sqrt() + self.eps for k in v}
         return {
-            k: p - lr[k] * (m[k] / (1 - b1**t)) / root[k] for k, p in params.items()
+            k: p - (lr[k] * (m[k] / (1 - b1**t)) / root[k]).to(p.dtype)
+            for k, p in params.items()
         }, {"m": m, "v": v, "t": t}
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #4148525c
@@ -122,9 +129,22 @@ def rate_table(
                 f"inner_steps={inner_steps}"
             )
         table = torch.tensor([[float(r)] for r in rates], dtype=torch.float64)
+    _check_rates(inner_lr, table, names)
     rows = max(inner_steps, 1) if kind in ("step", "tensor_step") else len(table)
     columns = len(names) if kind in ("tensor", "tensor_step") else table.shape[1]
     return table.expand(rows, columns).clone()
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000054
+def _check_rates(inner_lr, table: Tensor, names: list[str]) -> None:
+    "ValueError for a rate below 0 or not finite, or a glob that matches nothing."
+    for glob in inner_lr if isinstance(inner_lr, dict) else ():
+        if not any(fnmatch.fnmatch(n, glob) for n in names):
+            raise ValueError(
+                f"inner_lr has a rate for {glob!r}, which matches no parameter that "
+                f"adapts; these are {names[:8]}{' ...' if len(names) > 8 else ''}"
+            )
+    if not (torch.isfinite(table) & (table >= 0)).all():
+        raise ValueError(f"inner_lr={inner_lr}: rates must be finite and 0 or more")
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #580abb2b
 def check_losses(
@@ -171,7 +191,7 @@ def fill_unused(grads: Sequence[Tensor | None], params: Params, unused: str) -> 
     }
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #897bdae0
-def check_second_order(grads: Sequence[Tensor | None]) -> None:
+def _check_second_order(grads: Sequence[Tensor | None]) -> None:
     """Raise if the graph of the inner gradients holds a function that PyTorch can't
     differentiate again; only its nodes are looked at."""
     todo, seen = (
@@ -196,8 +216,43 @@ def check_second_order(grads: Sequence[Tensor | None]) -> None:
             )
         todo += [f for f, _ in node.next_functions if f is not None]
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000050
+def _check_parts(loss_fn, optimizer) -> None:
+    "ValueError for a loss or an optimizer that does not follow the engine's contract."
+    stock = getattr(loss_fn, "__module__", type(loss_fn).__module__) or ""
+    if not callable(loss_fn) or stock.startswith("torch.nn."):
+        raise ValueError(
+            f"loss_fn={getattr(loss_fn, '__name__', loss_fn)!r}: the loss is called "
+            "with (prediction, y, mask) and returns one value for each task, (B,). "
+            "cross_entropy_per_task and mse_per_task do; PyTorch's own losses mix all "
+            "tasks into one number"
+        )
+    methods = all(callable(getattr(optimizer, n, None)) for n in ("init", "step"))
+    if isinstance(optimizer, (type, torch.optim.Optimizer)) or not methods:
+        raise ValueError(
+            f"optimizer={optimizer!r}: an inner optimizer is an object with "
+            "init(params) and step(params, grads, state, lr), such as SGD() or Adam() "
+            "of metalearn_book.foundations.inner_loop. Those of torch.optim "
+            "change parameters in place, which can't be differentiated"
+        )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000053
+def _check_steps(steps) -> None:
+    "ValueError unless the number of inner steps is a whole number, 0 or more."
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 0:
+        raise ValueError(f"inner_steps must be 0 or more, got {steps!r}")
+
+
+def _check_filled(examples: Examples, part: str) -> None:
+    "ValueError for a set without examples."
+    if examples.n_items == 0 or examples.n_tasks == 0:
+        raise ValueError(
+            f"the {part} set is empty ({examples.n_tasks} tasks with "
+            f"{examples.n_items} examples): its mean loss is not a number"
+        )
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b3e3184a
-class InnerStep(TaskModel):
+class InnerStep(CheckedModel):
     """One differentiable step of an inner optimizer for B tasks; `InnerLoop` takes
     several and documents the options."""
 
@@ -212,17 +267,16 @@ class InnerStep(TaskModel):
         optimizer: SGD | Adam,
         check_finite: bool,  # stop at an inner loss that is not finite
         unused: str,  # "error" or "zero": where the inner loss lacks a parameter
+        check: bool = True,  # compare with the model itself at the first batch
         **task_model,  # options of `TaskModel`
     ):
         if unused not in ("error", "zero"):
             raise ValueError(f"unused={unused!r} is not 'error' or 'zero'")
-        super().__init__(model, **task_model)
-        self.loss_fn, self.first_order, self.optimizer = loss_fn, first_order, optimizer
-        self.check_finite, self.unused, self._second_order_checked = (
-            check_finite,
-            unused,
-            False,
-        )
+        _check_parts(loss_fn, optimizer)
+        super().__init__(model, loss_fn, check=check, **task_model)
+        self.first_order, self.optimizer = first_order, optimizer
+        self.check_finite, self.unused = check_finite, unused
+        self._second_order_checked = False
         like = model.get_parameter(self.adapted[0])
         table = rates(self.adapted).to(
             like.device, torch.promote_types(like.dtype, torch.float32)
@@ -231,6 +285,28 @@ class InnerStep(TaskModel):
             self.inner_lr = nn.Parameter(table)
         else:
             self.register_buffer("inner_lr", table)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000052
+@patch
+def _load_from_state_dict(
+    self: InnerStep, state, prefix, metadata, strict, missing, unexpected, errors
+) -> None:
+    "An error where the weights come with another fixed `inner_lr`."
+    key, mine = f"{prefix}inner_lr", self.inner_lr.detach()
+    theirs = state.get(key)
+    fixed = not self.inner_lr.requires_grad and theirs is not None
+    if fixed and theirs.shape == mine.shape:
+        here, there = mine.cpu().double(), theirs.detach().cpu().double()
+        if not torch.allclose(there, here, rtol=1e-2):
+            state = {**state, key: mine}
+            errors.append(
+                f"inner_lr is fixed and was {there.flatten()[0]:.4g} where these "
+                f"weights come from; this engine was made with {here.flatten()[0]:.4g}."
+                " Make it with the same inner_lr, or leave that key out and load with "
+                "strict=False"
+            )
+    parts = state, prefix, metadata, strict, missing, unexpected, errors
+    super(InnerStep, self)._load_from_state_dict(*parts)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #843f0a24
 @patch
@@ -251,11 +327,13 @@ def inner_step(
     """Step `t` for all tasks: new parameters and state, and the losses before it,
     `(B,)`."""
     outer = torch.is_grad_enabled()
+    if self.check and t == 0:
+        self.check_itself(support, params)
     with torch.enable_grad():
         if not outer:
             params = {k: p.detach().requires_grad_() for k, p in params.items()}
         per_task = self.loss_fn(
-            self.predict(params, support.x), support.y, support.mask
+            self.predict_all(params, support.x, support.mask), support.y, support.mask
         )
         total = per_task.sum()
         if self.check_finite:
@@ -267,12 +345,30 @@ def inner_step(
             allow_unused=True,
         )
         if outer and not self.first_order and not self._second_order_checked:
-            check_second_order(grads)
+            _check_second_order(grads)
             self._second_order_checked = True  # once for each engine
     params, state = self.optimizer.step(
         params, fill_unused(grads, params, self.unused), state, self.rates(t)
     )
     return params, state, per_task.detach()
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #50000002
+@patch
+def first_step(self: InnerStep, examples: Examples, params: Params) -> list[Tensor]:
+    """Losses `(B,)`, gradients and the parameters after one inner step from `params`,
+    without a graph."""
+    losses, *grads = self.losses_and_gradients(examples, params)
+    check_losses(losses, examples.n_tasks, 0, 0.0)
+    with torch.no_grad():
+        state, named = self.optimizer.init(params), dict(zip(params, grads))
+        new, _ = self.optimizer.step(params, named, state, self.rates(0))
+    return [losses, *grads, *new.values()]
+
+
+@patch
+def keepers(self: InnerStep) -> tuple:
+    "The objects that may keep something from one call to the next."
+    return *super(InnerStep, self).keepers(), self.optimizer
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #c19a0e63
 def steps_to_walk(n: int, s: int) -> int:
@@ -284,35 +380,54 @@ def steps_to_walk(n: int, s: int) -> int:
     return max(1, n - math.comb(s + r, r), math.comb(s + r - 1, r - 2) if r > 1 else 0)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a003
+def detached(examples: Examples) -> tuple[Examples, list[Tensor], list[Tensor]]:
+    """The same examples from detached leaves; those of its tensors that need a
+    gradient, and the leaves that stand for them."""
+    parts, spec = tree_flatten((examples.x, examples.y))
+    inner = [p.detach().requires_grad_(p.requires_grad) for p in parts]
+    x, y = tree_unflatten(inner, spec)
+    outer = [p for p in parts if p.requires_grad]
+    return Examples(x, y, examples.mask), outer, [p for p in inner if p.requires_grad]
+
+
 class _PathStates:
     """The inner loop as a path: its stored states `(parameters, optimizer state, random
     state)`, and what all its steps share."""
 
     def __init__(self, loop, support: Examples, n_steps: int, n_states: int):
-        self.loop, self.n_steps, self.n_states, self.stored, self.losses = (
-            loop,
-            n_steps,
-            n_states,
-            {},
-            [],
-        )
-        x, spec = tree_flatten(support.x)
-        inner = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in x]
-        self.support = Examples(tree_unflatten(inner, spec), support.y, support.mask)
-        adapted = {
-            id(p) for n, p in loop.model.named_parameters() if n in set(loop.adapted)
-        }
-        extra = [
-            p for p in loop.parameters() if p.requires_grad and id(p) not in adapted
-        ]
-        # as the outer graph knows them, and as the graph of one step does
-        self.shared = [leaf for leaf in x if leaf.requires_grad] + extra
-        self.sources = [leaf for leaf in inner if leaf.requires_grad] + extra
+        self.loop, self.n_steps, self.n_states = loop, n_steps, n_states
+        self.stored, self.losses = {}, []
+        self.support, outer, inner = detached(support)
         self.devices = (
             [torch.cuda.current_device()]
             if torch.cuda.is_available() and torch.cuda.is_initialized()
             else []
         )
+        extra = self.shared_leaves({id(leaf) for leaf in inner})
+        # as the outer graph knows them, and as the graph of one step does
+        self.shared, self.sources = outer + extra, inner + extra
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000040
+@patch
+def shared_leaves(self: _PathStates, known: Collection[int]) -> list[Tensor]:
+    """What a step depends on besides its state and the inputs: all that the loop
+    registers, and the leaves in the graph of the first task's first step.
+
+    known: `id` of the leaves that stand for the inputs."""
+    one, loop = self.support[0], self.loop
+    kept = KeptState(loop.model, loop.optimizer, loop.loss_fn)
+    with torch.enable_grad():
+        start = {n: p.detach()[None] for n, p in loop.start().items()}
+        start = {n: p.requires_grad_() for n, p in start.items()}
+        state = loop.optimizer.init(start)
+        params, state, _ = loop.inner_step(one, 0, start, state)
+    kept.restore()
+    ends = [t for t in tree_leaves((params, state)) if isinstance(t, Tensor)]
+    known = {*known, *(id(p) for p in start.values())}
+    adapted = {id(p) for p in loop.start().values()}
+    listed = [p for p in loop.parameters() if p.requires_grad and id(p) not in adapted]
+    found = {id(p): p for p in [*listed, *leaves_of(*ends)] if id(p) not in known}
+    return list(found.values())
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #0856b755
 @patch
@@ -386,11 +501,13 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
             if isinstance(o, Tensor) and o.requires_grad and a is not None
         ]
         wanted = [v for v in leaves if isinstance(v, Tensor)]
+        self.check_leaves(t, [o for o, _ in pairs], wanted)
         found = torch.autograd.grad(
             [o for o, _ in pairs],
             wanted + self.sources,
             [a for _, a in pairs],
             allow_unused=True,
+            retain_graph=True,  # the graph of a tensor made outside serves all steps
         )
     self.grads = [
         g if old is None else old if g is None else old + g
@@ -398,6 +515,27 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
     ]
     found = iter(found)
     return [next(found) if isinstance(v, Tensor) else None for v in leaves]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000041
+@patch
+def check_leaves(
+    self: _PathStates, t: int, ends: list[Tensor], known: list[Tensor]
+) -> None:
+    """RuntimeError where step t reaches a leaf that is not among those that the path
+    shares. Looked at once for each step of an engine.
+
+    ends: what the step made. known: the leaves of its state."""
+    if t in self.loop.__dict__.setdefault("_steps_seen", set()):
+        return
+    self.loop._steps_seen.add(t)
+    shared = {id(p) for p in (*known, *self.sources)}
+    if lost := [p for p in leaves_of(*ends) if id(p) not in shared]:
+        raise RuntimeError(
+            f"inner step {t} depends on a tensor of shape {tuple(lost[0].shape)} that "
+            "the first step does not depend on, and memory='adjoint' would lose its "
+            "gradient; say memory='store' or 'checkpoint', or make the loss or the "
+            "optimizer that holds it an nn.Module"
+        )
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #8833131b
 @patch
@@ -482,6 +620,20 @@ def adapt_by_adjoint(
     end = _Sweep.apply(path, list(params), state, *params.values(), *path.shared)
     return dict(zip(params, end)), path.losses[:n_steps]
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000042
+def refuse_kept(names: list[str], way: str) -> None:
+    """RuntimeError where something is kept between two calls, so that a step can't be
+    walked again.
+
+    names: what is kept. way: the option that would walk again."""
+    if names:
+        raise RuntimeError(
+            f"{way} evaluates the same step again, but a call changes "
+            f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}, so that the "
+            "second result would be another one. Say memory='store', or use evaluation "
+            "mode if nothing changes there"
+        )
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a009
 class Steps(InnerStep):
     "Several inner steps. Subclasses set `inner_steps`, `memory` and `states`."
@@ -499,23 +651,19 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
             "torch.no_grad()"
         )
     steps = self.inner_steps if inner_steps is None else inner_steps
+    _check_steps(steps)
     how = self.memory if torch.is_grad_enabled() and not self.first_order else "store"
+    if steps > 0:
+        self.check_support(support, how)
     if how == "adjoint" and steps > 0:
-        return Predictor(
-            self,
-            *adapt_by_adjoint(
-                self,
-                support,
-                self.initial(support.n_tasks),
-                steps,
-                self.states,
-                self.path_class,
-            ),
-        )
-    # a single task needs no task axis
+        start = self.initial(support.n_tasks)
+        path = self, support, start, steps, self.states, self.path_class
+        return Predictor(self, *adapt_by_adjoint(*path))
+    # a single task needs no task axis; an optimizer of your own always sees one
     alone = support.n_tasks == self.chunk_size(
         support.n_tasks
     ) == 1 and not is_plain_stack(self.model)
+    alone = alone and type(self.optimizer) in (SGD, Adam)
     params = self.start() if alone else self.initial(support.n_tasks)
     state, losses = self.optimizer.init(params), []
     for t in range(steps):
@@ -528,44 +676,84 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
         losses.append(loss)
     return Predictor(self, params, losses)
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000055
+@patch
+def check_support(self: Steps, support: Examples, how: str) -> None:
+    """Check a new kind of batch, and that its steps can be walked again where that is
+    needed.
+
+    how: what is kept of the path, "store" or another value of `memory`."""
+    _check_filled(support, "support")
+    if self.check:
+        kept = self.check_itself(support, self.initial(support.n_tasks))
+        if how != "store":
+            refuse_kept(kept, f"memory={how!r}")
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #a6b41f3a
 class _TakenAtOnce(torch.autograd.Function):
-    "A loss that is computed together with its gradient by `leaves`."
+    "A loss whose gradient by `leaves` is known already."
 
     @staticmethod
-    def forward(ctx, loss_and_grads, *leaves):
-        loss, ctx.grads = loss_and_grads()
-        return loss
+    def forward(ctx, loss, grads, *leaves):
+        ctx.grads = grads
+        return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return None, *(None if g is None else grad * g for g in ctx.grads)
+        return None, None, *(grad * g for g in ctx.grads)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #01be5699
-def gradient_in_chunks(
-    losses: Callable[[TaskBatch], Tensor],
-    tasks: TaskBatch,
-    size: int,
-    leaves: list[Tensor],
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The mean of `losses(tasks)` and its gradient by `leaves`, `size` tasks at a time:
-    the graph of a chunk is freed before the next one begins."""
-    total, grads = 0.0, [None] * len(leaves)
+def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
+    """Whether a graph holds an operation older than `number`, a `_sequence_nr`."""
+    todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            if node._sequence_nr() < number:
+                return True
+            todo += [before for before, _ in node.next_functions if before is not None]
+    return False
+
+
+def _gradient_in_chunks(
+    losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The mean of `losses(tasks)`, the leaves that it depends on and its gradient by
+    them, `size` tasks at a time: the graph of a chunk is freed before the next one
+    begins."""
+    total, leaves, grads = 0.0, {}, {}
     for i in range(0, len(tasks), size):
         with torch.enable_grad():
+            now = torch.ones((), requires_grad=True).clone().grad_fn._sequence_nr()
             part = losses(tasks[i : i + size]).sum() / len(tasks)
-            found = torch.autograd.grad(part, leaves, allow_unused=True)
+        found = leaves_of(part)
+        leaves |= {id(leaf): leaf for leaf in found}
+        keep = _made_before([part], now)
+        new = torch.autograd.grad(part, found, retain_graph=keep) if found else ()
+        for key, g in zip(map(id, found), new):
+            grads[key] = grads[key] + g if key in grads else g
         total = total + part.detach()
-        grads = [
-            g if old is None else old if g is None else old + g
-            for old, g in zip(grads, found)
-        ]
-    return total, grads
+    return total, list(leaves.values()), [grads[key] for key in leaves]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000044
+def _loss_in_chunks(
+    losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int
+) -> Tensor:
+    """The mean of `losses(tasks)`, which takes `size` tasks at a time; backward gives
+    every tensor that it depends on its gradient, inputs and labels included."""
+    support, outer, inner = detached(tasks.support)
+    query, more, inside = detached(tasks.query)
+    cut = {id(leaf): tensor for leaf, tensor in zip(inner + inside, outer + more)}
+    total, leaves, grads = _gradient_in_chunks(
+        losses, TaskBatch(support, query, tasks.info), size
+    )
+    return _TakenAtOnce.apply(total, grads, *(cut.get(id(p), p) for p in leaves))
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a006
 @contextmanager
-def memory_advice(options: str) -> Iterator[None]:
+def _memory_advice(options: str) -> Iterator[None]:
     "Where the memory is too small: say which options need less."
     try:
         yield
@@ -588,14 +776,17 @@ class InChunks(Steps):
     def outer_loss(self, tasks: TaskBatch, loss_fn: Callable | None = None) -> Tensor:
         """Mean query loss after adaptation, a scalar; loss_fn as in the constructor,
         whose own loss is the default."""
+        _check_filled(tasks.query, "query")
         loss_fn, size = loss_fn or self.loss_fn, self.chunk_size(len(tasks))
 
         def losses(some: TaskBatch) -> Tensor:
-            return loss_fn(
-                self.adapt(some.support)(some.query.x), some.query.y, some.query.mask
-            )
+            predictor = self.adapt(some.support)
+            if self.check and some.query.mask is not None:
+                self.check_query(some.query)
+            query, mask = some.query, some.query.mask
+            return loss_fn(predictor(query.x, mask), query.y, mask)
 
-        with memory_advice(
+        with _memory_advice(
             f"memory={self.memory!r} with {size} of {len(tasks)} tasks at once"
         ):
             if size >= len(tasks):
@@ -604,19 +795,7 @@ class InChunks(Steps):
                 return torch.cat(
                     [losses(tasks[i : i + size]) for i in range(0, len(tasks), size)]
                 ).mean()
-            if any(
-                leaf.requires_grad
-                for part in (tasks.support, tasks.query)
-                for leaf in tree_leaves(part.x)
-            ):
-                raise ValueError(
-                    "the inputs need a gradient, which is not passed on when tasks "
-                    f"are taken {size} at a time; say tasks_at_once={len(tasks)}"
-                )
-            leaves = [p for p in self.parameters() if p.requires_grad]
-            return _TakenAtOnce.apply(
-                lambda: gradient_in_chunks(losses, tasks, size, leaves), *leaves
-            )
+            return _loss_in_chunks(losses, tasks, size)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #e81d757d
 class InnerLoop(InChunks):
@@ -641,9 +820,9 @@ class InnerLoop(InChunks):
         check_finite: bool = True,  # stop at an inner loss that is not finite
         unused: str = "error",  # or "zero": where the inner loss lacks a parameter
         batch_norm: str = "batch",  # or "running": statistics of BatchNorm layers
+        check: bool = True,  # compare with the model itself once for a kind of batch
     ):
-        if inner_steps < 0:
-            raise ValueError(f"inner_steps must be 0 or more, got {inner_steps}")
+        _check_steps(inner_steps)
         if memory not in ("store", "checkpoint", "adjoint"):
             raise ValueError(
                 f"memory={memory!r} is not one of 'store', 'checkpoint', 'adjoint'"
@@ -657,6 +836,7 @@ class InnerLoop(InChunks):
             learn_lr=bool(kind), adapt=adapt, first_order=first_order,
             optimizer=optimizer, predict_fn=predict_fn, check_finite=check_finite,
             unused=unused, batch_norm=batch_norm, tasks_at_once=tasks_at_once,
+            check=check,
         )  # fmt: skip
         self.inner_steps, self.memory, self.states = inner_steps, memory, states
 
