@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.encoders import TextEncoder, length_batches
 from ..foundations.encoders import pool, zero_head
@@ -37,6 +38,8 @@ class TaskHeads(nn.Module):
         self, dim: int, sizes: Sequence[int], temperature: float = 0.07, seed: int = 0
     ):
         super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
         generator = torch.Generator().manual_seed(seed)
         self.scales = nn.ModuleList(DiagonalScale(dim) for _ in sizes)
         self.vectors = nn.ParameterList(
@@ -139,3 +142,7 @@ class TopLayers(nn.Module):
         for layer in self.layers:
             hidden = layer(hidden, additive)
         return self.head(F.normalize(pool(hidden, mask, self.pooling), dim=-1))
+
+# %% ../../nbs/case_studies/15_text_meta_training.ipynb #98308783
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from ..book.arguments import check_arguments
 from .reading import missing, read_json
 from .rows import Rows
 from .spans import Span
@@ -239,3 +240,6 @@ def read_sgd(folder: Path) -> Dialogues:
                 for d in read_json(path)
             ]
     return Dialogues("sgd", *map(list, zip(*rows)), schema, "folder")
+
+
+check_arguments(globals())

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from . import derived
+from ..book.arguments import check_arguments
+from .files import made
 
 __all__ = ["FetchError", "Item", "fetch_items", "no_room"]
 
@@ -262,7 +263,7 @@ def _store(answer, item: Item, path: Path, count, stop, seconds: float) -> None:
     ends = time.monotonic() + seconds + item.size / SLOWEST
     digest, length = hashlib.sha256(), 0
     try:
-        with derived.made(path) as part:
+        with made(path) as part:
             with _opened(part, path.suffix == ".gz") as out:
                 for block in _blocks(answer, ends):
                     if stop.is_set():
@@ -285,3 +286,6 @@ def _store(answer, item: Item, path: Path, count, stop, seconds: float) -> None:
         raise
     except OSError as e:
         raise no_room(path, e) from e
+
+
+check_arguments(globals())

@@ -18,7 +18,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from .derived import made
+from ..book.arguments import check_arguments
+from .files import made
 from .reading import broken, missing, read_json
 from .rows import Rows
 from .splits import part_of
@@ -380,3 +381,6 @@ def _write(
             y=np.array(y, np.int16),
             style=np.array(style, np.int8),
         )
+
+
+check_arguments(globals())

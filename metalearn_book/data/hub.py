@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..book.arguments import check_arguments
 from .labeled import LabeledTexts
 from .rows import PARTS
 from .spans import SpanTexts, finentity
@@ -122,3 +123,6 @@ def hub_finentity() -> SpanTexts:
         for content, annotations in zip(split["content"], split["annotations"])
     ]
     return finentity(records, "hub")
+
+
+check_arguments(globals())

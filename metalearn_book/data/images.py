@@ -11,8 +11,10 @@ from random import Random
 
 import numpy as np
 
+from ..book.arguments import check_arguments
 from .reading import broken, missing
 from .labeled import LabeledImages
+from .rows import whole
 from .splits import part_of
 
 __all__ = [
@@ -145,7 +147,9 @@ def tiny_glyphs(
     A class is two to four curved strokes; a drawing of it moves every control point,
     shifts, scales, slants and turns the whole, and takes a pen of another width.
     """
-    rng = Random(seed)
+    n_classes = whole(n_classes, "n_classes", 1)
+    per_class = whole(per_class, "per_class", 1)
+    rng = Random(whole(seed, "seed", 0))
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return np.array(
@@ -173,3 +177,6 @@ def tiny_glyphs(
                 moved @ matrix + 0.5 + uniform(-0.05, 0.05, 2), uniform(0.6, 1.2, 1)[0]
             )
     return images, [f"glyph{c:02}" for c in range(n_classes)]
+
+
+check_arguments(globals())

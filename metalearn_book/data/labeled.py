@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..book.arguments import check_arguments
 from .rows import Rows
 
 __all__ = ["LabeledTexts", "LabeledTokens", "LabeledImages"]
@@ -156,3 +157,6 @@ class LabeledImages(Rows):
             for label in self.labels
         ]
         return torch.cat(turned), labels
+
+
+check_arguments(globals())

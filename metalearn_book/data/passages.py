@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from ..book.arguments import check_arguments
 from .reading import broken, missing, read_json, read_lines_of_json, read_text
 from .rows import Rows, checked_names
 from .splits import part_of
@@ -259,3 +260,6 @@ def read_scitldr(folder: Path) -> Summaries:
                 )
             )
     return Summaries("scitldr", *map(list, zip(*rows)), "folder")
+
+
+check_arguments(globals())

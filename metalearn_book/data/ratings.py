@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ..book.arguments import check_arguments
 from .reading import broken, csv_rows, missing
 from .rows import Rows
 
@@ -187,3 +188,6 @@ def read_uci_restaurant(folder: Path) -> Ratings:
         places,
         "folder",
     )
+
+
+check_arguments(globals())

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..book.arguments import check_arguments
+
 __all__ = [
     "broken",
     "missing",
@@ -94,3 +96,6 @@ def csv_rows(text: str, path: Path, columns: Sequence[str]) -> list[dict[str, st
         if any(row[c] is None for c in columns):
             raise broken(path, f"record {i} is cut short")
     return rows
+
+
+check_arguments(globals())

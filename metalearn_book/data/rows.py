@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,7 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-__all__ = ["PARTS", "Rows", "checked_names", "did_you_mean", "some"]
+from ..book.arguments import check_arguments
+
+__all__ = ["PARTS", "Rows", "checked_names", "did_you_mean", "some", "whole"]
 
 #: the names of parts, in the order in which they are listed
 PARTS = ("train", "validation", "test", "oos_train", "oos_validation", "oos_test")
@@ -26,7 +29,13 @@ def checked_names(given, kind: str, allowed: Collection[str]) -> set[str]:
     `val` and `dev` are known), `class`, `domain`.
     allowed: the names that exist.
     """
-    names = {given} if isinstance(given, str) else set(given)
+    try:
+        names = {given} if isinstance(given, str) else set(given)
+    except TypeError as e:  # a number, or a list in a list
+        raise ValueError(
+            f"{kind} must be a name or a list of names, got {given!r:.60}; there are "
+            f"{some(allowed)}"
+        ) from e
     if kind == "part":
         names = {_ALIASES.get(n, n) for n in names}
     for name in sorted(names - set(allowed), key=str):
@@ -35,6 +44,19 @@ def checked_names(given, kind: str, allowed: Collection[str]) -> set[str]:
             f"{some(allowed)}"
         )
     return names
+
+
+def whole(value, name: str, least: int) -> int:
+    "A whole number as an `int`, NumPy's too. ValueError below `least`, and for others."
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)) or number < least:
+        raise ValueError(
+            f"{name} must be a whole number of {least} or more, got {value!r:.60}"
+        )
+    return number
 
 
 def did_you_mean(name, allowed: Collection[str]) -> str:
@@ -47,7 +69,7 @@ def did_you_mean(name, allowed: Collection[str]) -> str:
 
 def some(names: Iterable[str], most: int = 12) -> str:
     "The first names of a sorted list, and how many more there are."
-    names = sorted(names)
+    names = sorted(map(str, names))
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -123,3 +145,6 @@ class Rows:
                 if (not wanted.isdisjoint(values[i]) if many else values[i] in wanted)
             ]
         return self._keep(rows)
+
+
+check_arguments(globals())

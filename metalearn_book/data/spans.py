@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from ..book.arguments import check_arguments
 from .reading import broken, read_bytes, read_json
 from .rows import Rows
 from .splits import part_of
@@ -278,3 +279,6 @@ def read_finentity(folder: Path) -> SpanTexts:
             path, f"{len(records):,} records, expected {len(part_of('finentity')):,}"
         )
     return finentity(records, "folder")
+
+
+check_arguments(globals())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from importlib import resources
 
+from ..book.arguments import check_arguments
+
 __all__ = ["has_split", "read_split", "part_of"]
 
 
@@ -27,3 +29,6 @@ def read_split(name: str) -> dict[str, list]:
 def part_of(name: str) -> dict:
     "The part of each name of the split."
     return {n: part for part, names in read_split(name).items() for n in names}
+
+
+check_arguments(globals())

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..book.arguments import check_arguments
 from .reading import read_text
 from .labeled import LabeledTokens
 
@@ -146,3 +147,6 @@ def tagged_reader(name: str) -> Callable[[Path], LabeledTokens]:
         return LabeledTokens(name, tokens, tags, part, "folder", domain)
 
     return read
+
+
+check_arguments(globals())

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..book.arguments import check_arguments
 from .reading import broken, read_csv, read_json, read_lines_of_json, read_text
 from .labeled import LabeledTexts
 from .splits import part_of, read_split
@@ -175,3 +176,6 @@ def relations_of(name: str, file: str) -> Callable[[Path], LabeledTexts]:
         return labeled_texts(name, rows, source="folder")
 
     return read
+
+
+check_arguments(globals())

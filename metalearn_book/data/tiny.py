@@ -13,8 +13,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from numbers import Real
 from random import Random
 from typing import NamedTuple
+
+from .rows import whole
 
 __all__ = [
     "tiny_intents",
@@ -376,7 +379,11 @@ def tiny_intents(
     per_class, test_per_class: rows of each intent, and how many of them are `test`.
     distract: the share of rows with a clause from another domain.
     """
-    rng, seen, rows = Random(seed), set(), []
+    per_class = whole(per_class, "per_class", 1)
+    test_per_class = whole(test_per_class, "test_per_class", 0)
+    if not isinstance(distract, Real) or not 0 <= distract <= 1:
+        raise ValueError(f"distract must be a share from 0 to 1, got {distract!r}")
+    rng, seen, rows = Random(whole(seed, "seed", 0)), set(), []
     for domain in INTENT_DOMAINS:
         for act, label in enumerate(domain.intents):
             texts = _until_new(lambda: _intent(rng, domain, act, distract), seen)
@@ -432,7 +439,9 @@ def tiny_sentiment(
     per_class, test_per_class: rows of each label in a domain, and how many of them are
     `test`.
     """
-    rng, seen, rows = Random(seed), set(), []
+    per_class = whole(per_class, "per_class", 1)
+    test_per_class = whole(test_per_class, "test_per_class", 0)
+    rng, seen, rows = Random(whole(seed, "seed", 0)), set(), []
     for domain, aspects in _ASPECTS.items():
         for label, x, y in (("positive", _GOOD, _BAD), ("negative", _BAD, _GOOD)):
 
@@ -602,7 +611,8 @@ def tiny_entities(
 
     n, n_test: sentences, and how many of them are `test`.
     """
-    rng, rows, kinds = Random(seed), {}, list(ENTITY_NAMES)
+    n, n_test = whole(n, "n", 1), whole(n_test, "n_test", 0)
+    rng, rows, kinds = Random(whole(seed, "seed", 0)), {}, list(ENTITY_NAMES)
     while len(rows) < n:
         tokens, tags = _tagged(rng, kinds[len(rows) % len(kinds)])
         if rng.random() < 0.6:
