@@ -292,4 +292,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from metalearn_book.book.results import load_results, save_results
 from metalearn_book.data import available, load_dataset_by_name
 from metalearn_book.foundations.tasks import ClassTasks
+from metalearn_book.foundations.training import Checkpoint
 from metalearn_book.foundations.training import evaluate, meta_train
 from metalearn_book.optimization.maml import MAML, AtSteps, OneAtATime, conv4
 
@@ -72,8 +74,7 @@ def train(
             steps=done + STAGE,
             tasks_per_step=s.tasks_per_step,
             outer_lr=1e-3,
-            checkpoint=path,
-            checkpoint_every=STAGE,
+            checkpoint=Checkpoint(path, every=STAGE),
             progress=False,
         )
         done = len(history.loss)
@@ -181,4 +182,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

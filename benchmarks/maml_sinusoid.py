@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tqdm.auto import tqdm
 from metalearn_book.book.results import load_results, save_results
 from metalearn_book.foundations.bilevel import mse_per_task
 from metalearn_book.foundations.tasks import SinusoidTasks
+from metalearn_book.foundations.training import Checkpoint
 from metalearn_book.foundations.training import Evaluation, evaluate, meta_train, mse
 from metalearn_book.optimization.maml import MAML, AtSteps
 
@@ -94,8 +96,7 @@ def train(
                 tasks_per_step=TASKS_PER_STEP,
                 outer_lr=1e-3,
                 seed=seed,
-                checkpoint=path,
-                checkpoint_every=iterations,
+                checkpoint=Checkpoint(path, every=iterations),
                 progress=False,
             ).loss
         )
@@ -197,4 +198,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

@@ -18,6 +18,7 @@ import argparse
 import copy
 import os
 import random
+import sys
 import time
 from dataclasses import replace
 from functools import cache
@@ -36,8 +37,10 @@ from metalearn_book.case_studies.word_vectors import NNShot, StructShot, WordMod
 from metalearn_book.case_studies.word_vectors import abstract_transitions
 from metalearn_book.data import available, load_dataset_by_name
 from metalearn_book.foundations.inner_loop import Adam
-from metalearn_book.foundations.encoders import load_encoder, warmup_linear, zero_head
-from metalearn_book.foundations.training import meta_train
+from metalearn_book.foundations.encoders import load_encoder, zero_head
+from metalearn_book.foundations.fine_tuning import warmup_linear
+from metalearn_book.foundations.training import Update, load_checkpoint, meta_train
+from metalearn_book.foundations.training import save_checkpoint
 from metalearn_book.optimization.maml import MAML
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,12 +140,11 @@ def kept(name: str, module: torch.nn.Module, train) -> None:
     "Read the weights of `module` from _build/ner, or train it and keep them."
     path = FOLDER / f"{name}.pt"
     if path.exists():
-        module.load_state_dict(torch.load(path, weights_only=True))
+        module.load_state_dict(load_checkpoint(path))
     else:
         began = time.process_time()
         train()
-        torch.save(module.state_dict(), path.with_suffix(".part"))
-        os.replace(path.with_suffix(".part"), path)
+        save_checkpoint(path, module.state_dict())
         print(
             f"trained {name} in {(time.process_time() - began) / 60:.1f} CPU minutes",
             flush=True,
@@ -204,11 +206,13 @@ def meta_trained(kind: str, group: str, model: WordModel) -> torch.nn.Module:
             ),
             steps=steps,
             tasks_per_step=META[kind]["tasks_per_step"],
-            optimizer=optimizer,
-            progress=False,
-            schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(
-                o, lambda step: warmup_linear(step, steps)
+            update=Update(
+                optimizer=optimizer,
+                schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(
+                    o, lambda step: warmup_linear(step, steps)
+                ),
             ),
+            progress=False,
         )
         fifth = steps // 5
         print(
@@ -586,4 +590,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from metalearn_book.book.results import save_results
 from metalearn_book.data import available, load_dataset_by_name
 from metalearn_book.foundations.encoders import NearestPrototype
 from metalearn_book.foundations.tasks import ClassTasks
+from metalearn_book.foundations.training import Checkpoint, Update
 from metalearn_book.foundations.training import evaluate, meta_train
 from metalearn_book.metric.prototypes import ProtoNet
 from metalearn_book.optimization.maml import conv4
@@ -58,10 +60,9 @@ def train(tasks: ClassTasks, episodes: int, checkpoint: Path) -> ProtoNet:
         steps=episodes,
         tasks_per_step=1,
         outer_lr=OUTER_LR,
-        schedule=schedule,
+        update=Update(schedule=schedule),
         seed=0,
-        checkpoint=checkpoint,
-        checkpoint_every=500,
+        checkpoint=Checkpoint(checkpoint, every=500),
     )
     return learner.eval()
 
@@ -142,4 +143,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

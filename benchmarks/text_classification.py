@@ -39,14 +39,11 @@ from metalearn_book.case_studies.text_classification import (
 from metalearn_book.case_studies.text_meta_training import TaskHeads, TopLayers
 from metalearn_book.case_studies.text_meta_training import lower_states, without_copies
 from metalearn_book.data import available, class_split, load_dataset_by_name
-from metalearn_book.foundations.encoders import (
-    NearestPrototype,
-    TextEncoder,
-    cached_features,
-    fine_tune,
-    load_encoder,
-)
+from metalearn_book.foundations.encoders import NearestPrototype, TextEncoder
+from metalearn_book.foundations.encoders import cached_features, load_encoder
+from metalearn_book.foundations.fine_tuning import fine_tune
 from metalearn_book.foundations.tasks import ClassTasks
+from metalearn_book.foundations.training import Update, Validation
 from metalearn_book.foundations.training import evaluate, meta_train, paired_difference
 from metalearn_book.metric.closed_form import RidgeHead
 from metalearn_book.metric.prototypes import ProtoNet, ResidualMap, Transductive
@@ -194,9 +191,9 @@ class Bench:
             steps=150,
             tasks_per_step=4,
             outer_lr=1e-3,
-            val_tasks=ClassTasks(val, held.labels, 5, 1, 15),
-            val_every=15,
-            val_episodes=400,
+            validation=Validation(
+                ClassTasks(val, held.labels, 5, 1, 15), every=15, episodes=400
+            ),
             seed=SEED,
             progress=False,
         )
@@ -431,12 +428,14 @@ class Bench:
                 tasks,
                 steps=self.OUTER,
                 tasks_per_step=self.TASKS,
-                optimizer=outer,
+                update=Update(optimizer=outer),
                 seed=SEED,
                 progress=False,
-                val_tasks=ClassTasks(*self.top_pool("validation", 40), 5, 2, 5),
-                val_every=self.OUTER // 5,
-                val_episodes=100,
+                validation=Validation(
+                    ClassTasks(*self.top_pool("validation", 40), 5, 2, 5),
+                    every=self.OUTER // 5,
+                    episodes=100,
+                ),
             )
         minutes, (pool, labels) = (
             (time.process_time() - began) / 60,
@@ -720,4 +719,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

@@ -9,10 +9,13 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
@@ -127,17 +130,14 @@ def command_run(given: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    return subprocess.run(
-        [
-            sys.executable,
-            str(root / "tools" / "execute.py"),
-            "run",
-            chapter["chapter"],
-            "--scale",
-            given.scale,
-        ],
-        cwd=root,
-    ).returncode
+    from .data.files import absolute_environment
+
+    command = [
+        *(sys.executable, str(root / "tools" / "execute.py"), "run"),
+        *(chapter["chapter"], "--scale", given.scale),
+    ]
+    os.environ.update(absolute_environment())  # it runs in another folder
+    return subprocess.run(command, cwd=root).returncode
 
 
 DATA_USE = (
@@ -318,13 +318,12 @@ def command_doctor(given: argparse.Namespace) -> int:
     if not problems:
         _check_device()
         from .data import available, dataset_names
+        from .data.files import environment_folder
 
-        folder = os.environ.get("METALEARN_DATA")
-        if folder and not Path(folder).is_dir():
-            problems.append(
-                f"METALEARN_DATA={folder} is not a folder; correct it, "
-                "or unset it to use the hub and the tiny data"
-            )
+        try:
+            environment_folder("METALEARN_DATA", "use the hub and the tiny data")
+        except OSError as e:
+            problems.append(str(e))
         else:
             here = [
                 n for n in dataset_names() if not n.startswith("tiny_") and available(n)
@@ -339,10 +338,10 @@ def command_doctor(given: argparse.Namespace) -> int:
                 )
             )
         problems += _check_model()
-    cache = Path(
-        os.environ.get("METALEARN_CACHE") or Path.home() / ".cache" / "metalearn_book"
-    )
-    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    from .data.upstream import cache_root
+
+    cache = cache_root()
+    hub = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     near = next(p for p in (cache, *cache.parents) if p.exists())
     print(
         f"  {'caches':<14} {cache} {_size(cache)}, {hub} {_size(hub)}; "
@@ -356,6 +355,27 @@ def command_doctor(given: argparse.Namespace) -> int:
         else f"{len(problems)} problem{'s' * (len(problems) > 1)}"
     )
     return 1 if problems else 0
+
+
+class _Killed(KeyboardInterrupt):
+    "SIGTERM, to be cleaned up after like Ctrl-C."
+
+
+@contextmanager
+def _ended_by_kill() -> Iterator[None]:
+    "Inside, SIGTERM raises `_Killed`; no signal is touched outside the main thread."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number, frame):
+        raise _Killed
+
+    old = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -402,13 +422,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ).set_defaults(do=command_doctor)
     given = parser.parse_args(arguments)
     try:
-        return given.do(given)
-    except (ValueError, FileNotFoundError) as e:
-        print(f"metalearn-book: {e}", file=sys.stderr)
-        return 2
+        with _ended_by_kill():
+            return given.do(given)
+    except KeyboardInterrupt as e:
+        why, status = ("a kill", 143) if isinstance(e, _Killed) else ("Ctrl-C", 130)
+        print(f"metalearn-book: ended by {why}; run it again to go on", file=sys.stderr)
+        return status
     except BrokenPipeError:  # `metalearn-book chapters | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, OSError) as e:
+        print(f"metalearn-book: {e}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

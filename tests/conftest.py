@@ -87,6 +87,11 @@ def project(tmp_path):
         (root / "metalearn_book" / name / "__init__.py").touch()
     shutil.copy(ROOT / "settings.ini", root)
     shutil.copy(ROOT / "metalearn_book" / "__init__.py", root / "metalearn_book")
+    (root / "metalearn_book" / "data").mkdir()
+    (root / "metalearn_book" / "data" / "__init__.py").touch()
+    shutil.copy(
+        ROOT / "metalearn_book" / "data" / "files.py", root / "metalearn_book" / "data"
+    )
     for name in ("scale.py", "results.py"):
         shutil.copy(
             ROOT / "metalearn_book" / "book" / name, root / "metalearn_book" / "book"

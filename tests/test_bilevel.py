@@ -116,3 +116,71 @@ def test_compare_prints_a_verdict_and_stops_at_a_difference(capsys):
         compare("far", one + 0.1, one, 0.01)
     with pytest.raises(ValueError, match="shapes differ"):
         compare("shapes", one, one[:1])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ignored_labels_do_not_count_in_a_batch_as_alone(weighted):
+    "The library's mean over valid labels, its gradient too; words with labels as well."
+    weight = torch.tensor([0.2, 1.0, 3.0]).double() if weighted else None
+    for shape in ((3, 4), (3, 4, 3)):  # as many words as classes: no axis is mixed up
+        logits = draw(*shape, 3).requires_grad_()
+        y = torch.randint(0, 3, shape, generator=gen(1))
+        y[0, 1:], y[1, 0] = -100, -100
+        together = cross_entropy_per_task(logits, y, weight=weight)
+        for b in range(3):
+            library = F.cross_entropy(
+                logits[b].reshape(-1, 3), y[b].flatten(), weight=weight
+            )
+            alone = cross_entropy_per_task(
+                logits[b : b + 1], y[b : b + 1], None, weight
+            )
+            for ours in (together[b], alone[0]):
+                assert torch.allclose(ours, library, rtol=1e-12)
+                expected = torch.autograd.grad(library, logits, retain_graph=True)[0]
+                ours = torch.autograd.grad(ours, logits, retain_graph=True)[0]
+                assert torch.allclose(ours, expected, rtol=1e-12)
+
+
+def test_a_mask_and_ignored_labels_together():
+    logits, y = draw(3, 4, 3), torch.randint(0, 3, (3, 4), generator=gen())
+    keep = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    y[0, 0], y[0, 3] = -100, 77  # what stands at a padded place does not matter
+    losses = cross_entropy_per_task(logits, y, keep)
+    assert torch.allclose(losses[0], F.cross_entropy(logits[0, 1:3], y[0, 1:3]))
+    assert torch.allclose(losses[1], F.cross_entropy(logits[1, :2], y[1, :2]))
+    assert losses[2] == 0
+    y[1] = -100
+    for nothing in (
+        cross_entropy_per_task(logits, y, keep)[1],
+        cross_entropy_per_task(logits[1:2], y[1:2])[0],
+        cross_entropy_per_task(logits[1:], y[1:])[0],
+    ):
+        assert nothing.isnan()
+
+
+def test_labels_of_every_whole_type_and_clear_errors_for_others():
+    logits, y = draw(2, 4, 2), torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]])
+    expected = cross_entropy_per_task(logits, y)
+    for kind in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.bool):
+        assert torch.equal(cross_entropy_per_task(logits, y.to(kind)), expected)
+    for n in (1, 2):
+        with pytest.raises(ValueError, match="y is torch.float32; say y.long()"):
+            cross_entropy_per_task(logits[:n], y[:n].float())
+        with pytest.raises(
+            ValueError, match="labels run from 2 to 3, but there are logits for 2"
+        ):
+            cross_entropy_per_task(logits[:n], y[:n] + 2)
+        with pytest.raises(ValueError, match="labels run from -1 to 0"):
+            cross_entropy_per_task(logits[:n], y[:n] - 1)
+        with pytest.raises(ValueError, match="one label for each row"):
+            cross_entropy_per_task(logits[:n], y[:n, :3])
+
+
+def test_a_padded_answer_may_be_anything():
+    predicted, answers = draw(2, 3, 1).requires_grad_(), draw(2, 3, 1, seed=1)
+    keep = torch.tensor([[True, True, False], [True, True, True]])
+    expected = mse_per_task(predicted, answers, keep)
+    answers[0, 2] = float("nan")
+    loss = mse_per_task(predicted, answers, keep)
+    assert torch.equal(loss, expected)
+    assert torch.autograd.grad(loss.sum(), predicted)[0].isfinite().all()

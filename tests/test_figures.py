@@ -13,6 +13,10 @@ from metalearn_book.book.figures import (
     LINE_STYLES,
     MARKERS,
     OKABE,
+    Axis,
+    Dots,
+    Line,
+    Slider,
     book_style,
     slider_figure,
 )
@@ -20,9 +24,8 @@ from metalearn_book.book.figures import (
 X = np.linspace(-3, 3, 61)
 CURVES = np.stack([np.sin(X + s) for s in np.linspace(0, 2, 7)])
 WORDS = {
-    "slider_name": "steps",
-    "x_label": "x",
-    "y_label": "loss",
+    "x_axis": Axis("x"),
+    "y_axis": Axis("loss"),
     "title": "A title",
     "caption": "At 0 it is flat.",
 }
@@ -35,9 +38,10 @@ class Interval:
         self.mean, self.ci95, self.values, self.seed = mean, ci95, [0] * n, 1
 
 
-def figure(curves=CURVES, labels=None, x=X, **more):
+def figure(curves=CURVES, labels=None, x=X, start=None, **more):
+    labels = range(len(curves)) if labels is None else labels
     return slider_figure(
-        x, curves, range(len(curves)) if labels is None else labels, **{**WORDS, **more}
+        x, curves, Slider("steps", labels, start), **{**WORDS, **more}
     ).data["text/html"]
 
 
@@ -61,10 +65,8 @@ def points(path):
 
 def test_the_figure_is_well_formed_and_says_what_it_is():
     page = figure(
-        reference=np.cos(X),
-        reference_name="truth",
-        points=([-1, 0], [0.2, 0.4]),
-        points_name="support",
+        line=Line(np.cos(X), "truth"),
+        dots=Dots([-1, 0], [0.2, 0.4], "support"),
         curve_names=["adapted"],
     )
     open_tags = []
@@ -147,12 +149,17 @@ def test_gaps_where_a_value_is_not_finite():
 def test_log_axes_skip_what_is_not_positive():
     curves = np.abs(CURVES) + 1e-3
     curves[0, :10] = 0
-    page = figure(curves=curves, y_log=True, x=X + 4, x_log=True)
+    page = figure(
+        curves=curves,
+        x=X + 4,
+        x_axis=Axis("x", log=True),
+        y_axis=Axis("loss", log=True),
+    )
     assert "NaN" not in page and "nan" not in page and "0.01" in page
 
 
 def test_values_outside_the_range_are_clipped_not_dropped():
-    page = figure(curves=CURVES * 1e9, y_range=(-1, 1))
+    page = figure(curves=CURVES * 1e9, y_axis=Axis("loss", range=(-1, 1)))
     assert (
         "clip-path" in page
         and max(np.abs(points(p[0])).max() for p in paths(page)) < 1e4
@@ -160,10 +167,10 @@ def test_values_outside_the_range_are_clipped_not_dropped():
 
 
 def test_points_can_move():
-    page = figure(points=(np.zeros((7, 1)), np.linspace(0, 1, 7)[:, None]))
+    page = figure(dots=Dots(np.zeros((7, 1)), np.linspace(0, 1, 7)[:, None]))
     moved = json.loads(re.search(r",q=(\[.*?\]);", page)[1])
     assert len(set(moved)) == 7
-    assert len(re.search(r",q=(\[.*?\]);", figure(points=([0.0], [1.0])))[1]) == 2
+    assert len(re.search(r",q=(\[.*?\]);", figure(dots=Dots([0.0], [1.0])))[1]) == 2
 
 
 def test_the_size_is_bounded():
@@ -185,8 +192,8 @@ def test_tensors_and_text_with_markup():
     page = slider_figure(
         torch.tensor(X),
         torch.tensor(CURVES, requires_grad=True),
-        [f"<{k}>" for k in range(7)],
-        **{**WORDS, "title": 'a < b & "c"', "y_label": "</script>"},
+        Slider("steps", [f"<{k}>" for k in range(7)]),
+        **{**WORDS, "title": 'a < b & "c"', "y_axis": Axis("</script>")},
     ).data["text/html"]
     assert (
         "a &lt; b &amp; &quot;c&quot;" in page
@@ -202,12 +209,14 @@ def test_tensors_and_text_with_markup():
         ({"curves": CURVES[0]}, r"\(n_positions, len\(x\)\)"),
         ({"curves": CURVES[:1]}, "at least 2 positions"),
         ({"labels": [1, 2]}, "2 values for 7 positions"),
-        ({"reference": X[:4]}, "reference must have the shape"),
+        ({"line": Line(X[:4])}, "line must have the shape"),
+        ({"line": X}, r"line must be Line\(...\), got ndarray"),
         ({"start": 7}, "not a position"),
-        ({"y_range": (1, 0)}, "low < high"),
-        ({"y_range": (0, 1), "y_log": True}, "positive y_range"),
-        ({"points": ([1, 2], [1])}, "of one length"),
-        ({"points": (np.zeros((3, 1)), np.zeros((3, 1)))}, "7 rows"),
+        ({"y_axis": Axis("loss", range=(1, 0))}, "low < high"),
+        ({"x_axis": "x"}, r"x_axis must be Axis\(...\), got str"),
+        ({"y_axis": Axis("loss", log=True, range=(0, 1))}, "positive range"),
+        ({"dots": Dots([1, 2], [1])}, "of one length"),
+        ({"dots": Dots(np.zeros((3, 1)), np.zeros((3, 1)))}, "7 rows"),
         ({"curve_names": ["a", "b"]}, "2 names for 1 curves"),
         ({"curves": CURVES * np.nan}, "no value can be drawn"),
         ({"curves": [[1, 2], [3]]}, "rectangular"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import freshness
 import notebooks
@@ -167,6 +168,64 @@ def test_a_class_may_grow_by_patches(package):
     package.write("part.b", "T = int\ndef patch(f: T): return f")
     package.write("part.a", patch + rest + GROWN)
     assert package.digests(one) == first
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("@property\ndef a(s): return 1", "@property\ndef b(s): return 2"),
+        ("@property\ndef a(s): return 1", "def b(s): return 2"),
+        ("@staticmethod\ndef b(): return 1", "@classmethod\ndef a(c): return 2"),
+        ("@torch.no_grad()\ndef b(s): return 1", "@cached_property\ndef a(s): pass"),
+        (
+            "@property\ndef b(s): return 1\n@b.setter\ndef b(s, v): pass",
+            "@property\ndef a(s): return 2",
+        ),
+        (
+            "@singledispatchmethod\ndef b(s, x): pass",
+            "@property\ndef a(s): return 2",
+        ),
+    ],
+)
+def test_the_order_of_methods_does_not_count_where_it_says_nothing(one, other):
+    def body(*parts):
+        return "class A:\n" + "\n".join(
+            f"    {x}" for x in "\n".join(parts).split("\n")
+        )
+
+    def grown(*parts):
+        parts = [p for part in parts for p in re.split(r"\n(?=@\w+\.setter)", part)]
+        patched = [re.sub(r"(\(s)(?=[,)])", r"\1: A", "@patch\n" + p) for p in parts]
+        return "class A: pass\n" + "\n".join(patched)
+
+    assert syntax(body(one, other)) == syntax(body(other, one))
+    assert syntax(body(one)) != syntax(body(one, other)) != syntax(body(other))
+    if "(s" in one and "(s" in other and "setter" not in one:
+        assert syntax(grown(one, other)) == syntax(grown(other, one))
+        assert syntax("class A:\n    n = 1") != syntax(grown(one, other))
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        # a setter belongs to the property above it, a later method replaces an earlier
+        ("@property\ndef a(s): return 1", "@a.setter\ndef a(s, v): pass"),
+        ("def a(s): return 1", "def a(s): return 2"),
+        ("@f.register\ndef _(s, x: int): pass", "@f.register\ndef _(s, x: str): pass"),
+        # whatever such a decorator does, it does in this order
+        ("@counted\ndef a(s): return 1", "@counted\ndef b(s): return 2"),
+        ("@counted\ndef a(s): return 1", "def a(s): return 2"),
+        ("def a(s): return 1", "a = wrapped(a)"),
+        ("@property\ndef a(s): return 1", "b = a"),
+    ],
+)
+def test_the_order_of_methods_counts_where_it_may_say_something(one, other):
+    first = "class A:\n    @g\n    def f(s): pass\n"
+
+    def body(*parts):
+        return first + "\n".join(f"    {x}" for x in "\n".join(parts).split("\n"))
+
+    assert syntax(body(one, other)) != syntax(body(other, one))
 
 
 def test_statements_that_run_on_import_count(package):

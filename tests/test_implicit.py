@@ -13,6 +13,7 @@ from metalearn_book.foundations.bilevel import cross_entropy_per_task
 from metalearn_book.foundations.inner_loop import PeakMemory
 from metalearn_book.foundations.bilevel import finite_differences, mse_per_task
 from metalearn_book.foundations.tasks import Examples, SinusoidTasks, TaskBatch
+from metalearn_book.foundations.training import Checkpoint
 from metalearn_book.foundations.training import evaluate, meta_train, mse
 from metalearn_book.optimization.implicit import ForwardProducts, ImplicitLoop
 from metalearn_book.optimization.implicit import ImplicitMAML, MixedLoop, Proximal
@@ -548,8 +549,7 @@ def test_trains_evaluates_and_resumes(tmp_path):
             tasks_per_step=8,
             outer_lr=1e-2,
             progress=False,
-            checkpoint=tmp_path / "run.pt",
-            checkpoint_every=5,
+            checkpoint=Checkpoint(tmp_path / "run.pt", every=5),
         )
     for a, b in zip(whole.parameters(), parts.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -749,3 +749,40 @@ def test_changed_parameters_are_noticed():
         next(learner.parameters()).add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("products", ["reverse", "forward"])
+def test_inputs_and_parameters_of_a_loss_module_get_the_implicit_gradient(products):
+    class Loss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
+
+        def forward(self, p, y, mask=None):
+            return self.w.exp() * ((p - y) ** 2).mean((1, 2))
+
+    tasks, loss = sinusoids(2), Loss()
+    v = torch.tensor(1.1, dtype=torch.float64, requires_grad=True)
+    scaled = lambda p, y, m=None: v * loss(p, y)  # a closure too
+    options = {"lam": 2.0, "inner_lr": 0.1, "inner_steps": 100, "iterations": 12}
+
+    def objective(x, y, loss_fn):
+        torch.manual_seed(0)
+        loop = ImplicitLoop(net(), loss_fn, products=products, **options)
+        batch = TaskBatch(Examples(x, y), tasks.query)
+        return loop.outer_loss(batch, mse_per_task)
+
+    x, y = (t.clone().requires_grad_() for t in (tasks.support.x, tasks.support.y))
+    for loss_fn, leaves in ((loss, [x, y, loss.w]), (scaled, [v, loss.w])):
+        value = objective(x, y, loss_fn)
+        found = torch.autograd.grad(value, leaves)
+        for leaf, g in zip(leaves, found):
+            direction = torch.randn(leaf.shape, generator=gen(3), dtype=leaf.dtype)
+            values = []
+            for sign in (1, -1):
+                leaf.data += sign * 1e-4 * direction
+                with torch.no_grad():
+                    values.append(objective(x, y, loss_fn).item())
+                leaf.data -= sign * 1e-4 * direction
+            slope = (values[0] - values[1]) / 2e-4
+            assert (g * direction).sum().item() == pytest.approx(slope, rel=1e-4)

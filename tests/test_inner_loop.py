@@ -4,6 +4,9 @@
 import copy
 import functools
 import math
+import pickle
+import random
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -22,7 +25,7 @@ from metalearn_book.foundations.inner_loop import steps_to_walk
 from metalearn_book.foundations.task_models import predict_one, prediction_of
 from metalearn_book.foundations.tasks import Examples, SinusoidTasks, TaskBatch
 from layers import CASES, D, VECTORS, build, draw, flat, generator, network, sines
-from shared import double, gen
+from shared import double, gen, sinusoids
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,7 +127,11 @@ def test_meta_gradient_of_every_layer(name):
         inner_steps=2,
     )
     loop, loss = (
-        InnerLoop(model, loss_with(pad), inner_lr=0.1, inner_steps=2),
+        # this loss knows the padding of task b by its place in the batch, so that it
+        # can't be compared with task b alone; the loops below are
+        InnerLoop(
+            model, loss_with(pad), inner_lr=0.1, inner_steps=2, check=pad is None
+        ),
         loss_with(pad),
     )
     ours = engine_gradient(loop, tasks, loss)
@@ -654,10 +661,6 @@ def test_errors_of_the_modes():
     for option in ("states", "tasks_at_once"):
         with pytest.raises(ValueError, match="must be at least 1"):
             InnerLoop(network(), mse_per_task, **{option: 0})
-    tasks = sines()
-    tasks.support.x.requires_grad_()
-    with pytest.raises(ValueError, match="say tasks_at_once=3"):
-        InnerLoop(network(), mse_per_task, tasks_at_once=1).outer_loss(tasks)
 
 
 def test_too_little_memory_says_what_needs_less():
@@ -794,3 +797,378 @@ def test_parameters_that_share_a_gradient_tensor_are_summed_over_chunks_once(opt
         ).outer_loss(tasks).backward()
         found.append(torch.stack([net.a.grad, net.b.grad]))
     torch.testing.assert_close(found[1], found[0])
+
+
+def texts(n_tasks=3):
+    ids = torch.randint(0, 4, (n_tasks, 5, 6), generator=gen(1))
+    examples = Examples(ids, torch.randn(n_tasks, 5, 1, generator=gen(2)).double())
+    return TaskBatch(examples, examples)
+
+
+class Texts(nn.Module):
+    "The mean vector of a text whose padding is word 0."
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4, padding_idx=0), nn.Linear(4, 1)
+
+    def forward(self, ids):
+        return self.head(self.words(ids).tanh().mean(-2))
+
+
+class Branches(nn.Linear):
+    "Its way depends on the values: not for all tasks at once."
+
+    def forward(self, x):
+        return super().forward(x) * (2.0 if x.sum() > 0 else 0.5)
+
+
+class FewerDimensions(nn.Linear):
+    "Another answer for a task axis that it can see; none for one that it can't."
+
+    def forward(self, x):
+        return super().forward(x) * (
+            2.0 if torch._C._functorch.is_batchedtensor(self.weight) else 1.0
+        )
+
+
+def plain(act=None):
+    torch.manual_seed(0)
+    first, second = (act, act) if act else (nn.Tanh(), nn.Tanh())
+    layers = nn.Linear(1, 8), first, nn.Linear(8, 8), second, nn.Linear(8, 1)
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    "make, tasks",
+    [
+        (lambda: plain(nn.ReLU()), sines),
+        (lambda: nn.Sequential(nn.Linear(1, 4), *[nn.Linear(4, 4)] * 2), sines),
+        (Texts, texts),
+        (lambda: nn.Sequential(Branches(1, 1)), sines),
+        (lambda: nn.Sequential(nn.Linear(1, 4), FewerDimensions(4, 1)), sines),
+    ],
+    ids=["activation twice", "layer twice", "padding_idx", "branch", "looks at axis"],
+)
+def test_what_is_wrong_for_all_tasks_at_once_runs_for_one_after_another(make, tasks):
+    torch.manual_seed(0)
+    model, tasks = make().double(), tasks()
+    loss = lambda p, y, m=None: ((p - y[..., :1]) ** 2).mean((1, 2))
+    stock, b = copy.deepcopy(model), len(tasks)
+    reference = loop_gradient(stock, tasks, [loss] * b, inner_lr=0.1, inner_steps=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a repaired model needs no warning
+        for mode in MODES:
+            loop = InnerLoop(model, loss, inner_lr=0.1, inner_steps=2, **mode)
+            found = torch.autograd.grad(
+                loop.outer_loss(tasks), list(model.parameters())
+            )
+            assert (flat(found) - reference).norm() <= 1e-10 * reference.norm(), mode
+
+
+def test_a_model_that_falls_back_says_why():
+    with pytest.warns(UserWarning, match="Branches.*one after another"):
+        loop = InnerLoop(Branches(1, 1).double(), mse_per_task)
+        loop.adapt(sines().support)
+    with pytest.warns(UserWarning, match="differ by.*one after another"):
+        layers = nn.Linear(1, 4), FewerDimensions(4, 1)
+        InnerLoop(nn.Sequential(*layers).double(), mse_per_task).outer_loss(sines())
+
+
+class Calls(nn.Linear):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1 + 0.1 * self.calls)
+
+
+class Drifts(nn.Linear):
+    def __init__(self, *size):
+        super().__init__(*size)
+        self.register_buffer("drift", torch.zeros(()))
+
+    def forward(self, x):
+        self.drift = self.drift + 1.0
+        return super().forward(x) * (1 + self.drift / 10)
+
+
+class OwnNoise(nn.Linear):
+    def __init__(self, *size):
+        super().__init__(*size)
+        self.generator = torch.Generator()
+
+    def forward(self, x):
+        return super().forward(x) + torch.rand((), generator=self.generator)
+
+
+class PythonNoise(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * random.random()
+
+
+outside = [0]
+
+
+class CountsOutside(nn.Linear):
+    def forward(self, x):
+        outside[0] += 1
+        return super().forward(x) * (1 + 0.1 * outside[0])
+
+
+def spectral(*size):
+    return nn.utils.parametrizations.spectral_norm(nn.Linear(*size))
+
+
+@pytest.mark.parametrize(
+    "layer, name",
+    [
+        (Calls, "2.calls"),
+        (Drifts, "2.drift"),
+        (OwnNoise, "2.generator"),
+        (PythonNoise, "Python's random"),
+        (CountsOutside, "something outside"),
+        (spectral, "2.parametrizations.weight.0._[uv]"),
+    ],
+)
+@pytest.mark.parametrize("memory", ["checkpoint", "adjoint"])
+def test_a_step_that_can_not_be_walked_again_is_refused(layer, name, memory):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), layer(6, 6), nn.Linear(6, 1))
+    options = {"inner_steps": 2, "tasks_at_once": 1}
+    loop = InnerLoop(model.double(), mse_per_task, memory=memory, **options)
+    with pytest.raises(RuntimeError, match=f"{memory}.*{name}"):
+        loop.outer_loss(sines())
+    InnerLoop(model, mse_per_task, **options).outer_loss(sines()).backward()
+    if layer is spectral:
+        InnerLoop(model.eval(), mse_per_task, memory=memory).outer_loss(sines())
+
+
+def test_the_check_leaves_no_trace():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 6), nn.Dropout(0.5), Drifts(6, 6), Calls(6, 1))
+    model.double(), model.append(nn.BatchNorm1d(1).double())
+    twin, results = copy.deepcopy(model), []
+    for m, check in ((model, True), (twin, False)):
+        torch.manual_seed(1), random.seed(1)
+        loop = InnerLoop(m, mse_per_task, inner_steps=2, check=check)
+        loop.outer_loss(sines()).backward()
+        grads = [p.grad for p in m.parameters()]
+        state = [m[2].drift, torch.tensor(m[3].calls), torch.get_rng_state()]
+        results.append([*grads, *m.buffers(), *state])
+    assert all(map(torch.equal, *results))
+    for other in (copy.deepcopy(loop), pickle.loads(pickle.dumps(InnerLoop(plain())))):
+        assert list(other.state_dict())
+    assert "before_changes" not in "".join(InnerLoop(model).state_dict())
+
+
+def test_each_kind_of_batch_is_checked_once(monkeypatch):
+    seen = []
+    check = InnerLoop.compare_predictions
+    monkeypatch.setattr(
+        InnerLoop, "compare_predictions", lambda s, *a: seen.append(0) or check(s, *a)
+    )
+    loop = InnerLoop(plain().double(), mse_per_task, inner_steps=2)
+    for n in (3, 5):
+        for k in (4, 6):
+            loop.outer_loss(sinusoids(n, k_shot=k))
+    with torch.no_grad():
+        loop.adapt(sines().support)(sines().query.x)
+    assert len(seen) == 1
+    loop.outer_loss(sinusoids(1))
+    loop.eval().outer_loss(sines())
+    assert len(seen) == 3
+    with torch.autocast("cpu", torch.bfloat16):
+        InnerLoop(plain(), mse_per_task).outer_loss(SinusoidTasks().sample(3, gen()))
+    InnerLoop(plain(), mse_per_task, check=False).outer_loss(
+        SinusoidTasks().sample(3, gen())
+    )
+    assert len(seen) == 4
+
+
+def test_a_loss_that_mixes_tasks_is_refused():
+    loss = lambda p, y, m=None: ((p - y) ** 2).mean().expand(len(p))
+    with pytest.raises(RuntimeError, match="own predictions and labels only"):
+        InnerLoop(plain().double(), loss).adapt(sines().support)
+
+
+@pytest.mark.parametrize("part", ["support", "query"])
+def test_padding_that_is_seen_is_refused(part):
+    x, y = draw(2, 5, 4), torch.randint(0, 3, (2, 5), generator=gen())
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    full, padded = Examples(x, y), Examples(x, y, mask)
+    tasks = TaskBatch(*((padded, full) if part == "support" else (full, padded)))
+    norm = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
+    with pytest.raises(RuntimeError, match="masked examples change the predictions"):
+        InnerLoop(copy.deepcopy(norm)).outer_loss(tasks)
+    InnerLoop(norm, batch_norm="running").outer_loss(tasks)
+    deaf = lambda p, y, mask=None: cross_entropy_per_task(p, y)
+    with pytest.raises(RuntimeError, match="masked examples change the loss"):
+        InnerLoop(nn.Linear(4, 3).double(), deaf).outer_loss(tasks)
+
+
+def test_a_change_of_the_model_by_make_differentiable_is_seen():
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=9, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=8, projection_dim=4,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = CLIPTextModelWithProjection(config).double().eval()
+    ids = torch.randint(3, 9, (2, 3, 5), generator=gen())
+    with torch.no_grad():
+        before = torch.stack([model(input_ids=i).text_embeds for i in ids])
+    loop = InnerLoop(
+        model,
+        mse_per_task,
+        adapt="text_projection.*",
+        predict_fn=lambda o: o.text_embeds,
+    )
+    try:
+        after = loop.adapt(Examples({"input_ids": ids}, before), 0)({"input_ids": ids})
+    except RuntimeError as error:
+        assert "since it was made differentiable" in str(error)
+    else:
+        torch.testing.assert_close(after, before)
+
+
+def test_whatever_the_loss_reaches_gets_its_gradient_in_every_mode():
+    "A leaf, labels, inputs, a tensor made of a leaf outside, and an optimizer's."
+    tasks, model, results = sines(), plain().double(), []
+    for mode in [*MODES, {}]:
+        w, z, s = (draw(1, seed=i).abs().requires_grad_() for i in (1, 2, 3))
+        x, y = (t.clone().requires_grad_() for t in (tasks.support.x, tasks.support.y))
+        q = tasks.query.y.clone().requires_grad_()
+        made = 2 * z
+        loss = lambda p, y, m=None: made * w.exp() * ((p - y) ** 2).mean((1, 2))
+
+        class Scaled(SGD):
+            def step(self, params, grads, state, lr):
+                assert all(
+                    len(g.shape) == len(params[k].shape) for k, g in grads.items()
+                )
+                own = [g.flatten(1).norm(dim=1) for g in grads.values()]
+                scaled = {
+                    k: s * g / (1 + n.view(-1, *[1] * (g.dim() - 1)))
+                    for (k, g), n in zip(grads.items(), own)
+                }
+                return super().step(params, scaled, state, lr)
+
+        options = {"inner_steps": 3, "inner_lr": 0.1, "optimizer": Scaled()} | mode
+        batch = TaskBatch(Examples(x * z, y), Examples(tasks.query.x, q))
+        value = InnerLoop(model, loss, **options).outer_loss(batch)
+        leaves = [w, z, s, x, y, q, *model.parameters()]
+        results.append(torch.autograd.grad(value, leaves))
+    for grads in results:
+        for found, expected in zip(grads, results[-1]):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+    assert all(g.abs().sum() > 0 for g in results[-1])
+
+    def objective(labels):
+        batch = TaskBatch(Examples((x * z).detach(), labels), batch_query)
+        return InnerLoop(model, loss, **options).outer_loss(batch)
+
+    batch_query, y_grad = Examples(tasks.query.x, q.detach()), results[-1][4]
+    differences = finite_differences(objective, y.detach())
+    torch.testing.assert_close(y_grad, differences, rtol=1e-5, atol=1e-8)
+
+
+def test_the_parameters_of_a_loss_module_and_of_a_query_loss_get_their_gradient():
+    class Loss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+        def forward(self, p, y, mask=None):
+            return self.w.exp() * ((p - y) ** 2).mean((1, 2))
+
+    results = []
+    for mode in MODES:
+        loss, v = Loss(), torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+        loop = InnerLoop(plain().double(), loss, inner_lr=0.1, inner_steps=2, **mode)
+        query_loss = lambda p, y, m=None: v * mse_per_task(p, y)
+        loop.outer_loss(sines(), query_loss).backward()
+        results.append(torch.stack([loss.w.grad, v.grad]))
+        assert (results[-1] != 0).all()
+        torch.testing.assert_close(results[-1], results[0], rtol=1e-10, atol=0)
+
+
+def test_the_sweep_names_a_leaf_that_a_later_step_reaches():
+    scales = [torch.ones((), dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+    class ByStep:
+        def init(self, params):
+            return {"t": 0}
+
+        def step(self, params, grads, state, lr):
+            scale = scales[state["t"]]
+            new = {k: p - lr[k] * scale * grads[k] for k, p in params.items()}
+            return new, {"t": state["t"] + 1}
+
+    options = {"inner_steps": 3, "optimizer": ByStep()}
+    loop = InnerLoop(plain().double(), mse_per_task, memory="adjoint", **options)
+    with pytest.raises(RuntimeError, match="inner step [12] depends on a tensor"):
+        loop.outer_loss(sines()).backward()
+    for mode in ({}, {"tasks_at_once": 1}, {"memory": "checkpoint"}):
+        for scale in scales:
+            scale.grad = None
+        loop = InnerLoop(plain().double(), mse_per_task, **options, **mode)
+        loop.outer_loss(sines()).backward()
+        assert all(scale.grad.abs() > 0 for scale in scales)
+
+
+def test_losses_and_optimizers_of_pytorch_are_refused():
+    for loss in (nn.MSELoss(), F.mse_loss, nn.CrossEntropyLoss(), None):
+        with pytest.raises(ValueError, match="one value for each task"):
+            InnerLoop(network(), loss)
+    own = torch.optim.SGD(network().parameters(), lr=0.1)
+    for optimizer in (torch.optim.SGD, own, SGD, None):
+        with pytest.raises(ValueError, match="inner optimizer is an object with"):
+            InnerLoop(network(), mse_per_task, optimizer=optimizer)
+
+
+def test_rates_steps_and_sets_that_make_no_sense():
+    tasks, empty = sines(), Examples(torch.zeros(3, 0, 1), torch.zeros(3, 0, 1))
+    for rate in (-0.1, float("nan"), float("inf"), [0.1, -1.0], {"*": -1.0}):
+        with pytest.raises(ValueError, match="finite and 0 or more"):
+            InnerLoop(network(), mse_per_task, inner_lr=rate, inner_steps=2)
+    with pytest.raises(ValueError, match="'head.*' matches no parameter|'head"):
+        InnerLoop(network(), mse_per_task, inner_lr={"head.*": 0.1, "*": 0.1})
+    loop = InnerLoop(network(), mse_per_task)
+    for steps in (-2, 1.5, True):
+        with pytest.raises(ValueError, match="inner_steps must be 0 or more"):
+            loop.adapt(tasks.support, steps)
+    with pytest.raises(ValueError, match="query set is empty"):
+        loop.outer_loss(TaskBatch(tasks.support, empty))
+    with pytest.raises(ValueError, match="support set is empty"):
+        loop.adapt(empty)
+    with pytest.raises(ValueError, match="x is a tuple"):
+        Examples((tasks.support.x,), tasks.support.y)
+    with pytest.raises(ValueError, match="inputs are a tuple"):
+        loop.adapt(tasks.support)((tasks.query.x,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_adam_in_half_precision_with_a_zero_gradient(dtype):
+    model = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1)).to(dtype)
+    model[0].bias.data[0], model[0].weight.data[0] = -100.0, 0.0
+    tasks = SinusoidTasks().sample(2, gen())
+    half = [e.map(lambda t: t.to(dtype)) for e in (tasks.support, tasks.query)]
+    loop = InnerLoop(model, mse_per_task, inner_steps=2, optimizer=Adam())
+    loop.outer_loss(TaskBatch(*half)).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_a_fixed_rate_is_not_overwritten_by_loaded_weights():
+    first = InnerLoop(network(), mse_per_task, inner_lr=0.1)
+    second = InnerLoop(network(1), mse_per_task, inner_lr=0.01)
+    with pytest.raises(RuntimeError, match="was 0.1 where.*made with 0.01"):
+        second.load_state_dict(first.state_dict())
+    assert second.inner_lr.item() == pytest.approx(0.01)
+    same = InnerLoop(network(1), mse_per_task, inner_lr=0.1)
+    same.load_state_dict(first.state_dict())
+    learned = InnerLoop(network(1), mse_per_task, inner_lr=0.01, learn_lr=True)
+    learned.load_state_dict(first.state_dict())
+    assert learned.inner_lr.item() == pytest.approx(0.1)

@@ -201,6 +201,7 @@ def test_episode_files(tmp_path, pool, episode):
         ("{", "is no episode file"),
         ('{"episodes": [{"types": []}]}', "is no episode file"),
         (path.read_text().replace('"sha256": "', '"sha256": "0'), "are others"),
+        (path.read_text().replace('"seed": 0', '"seed": 8'), "is damaged"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
@@ -217,3 +218,82 @@ def test_episodes_of_crossner(domain):
     for k in (1, 5):
         e = EpisodeSampler(pool, 5, ("misc",)).sample(k, 5, random.Random(0))
         assert "misc" not in e.types and isinstance(e, Episode) and len(e.support) >= 1
+
+
+# other schemes
+
+
+@pytest.mark.parametrize(
+    "tags, bio",
+    [
+        ("O S-city", "O B-city"),
+        ("B-a E-a S-a", "B-a I-a B-a"),
+        ("B-a I-a L-a U-a O", "B-a I-a I-a B-a O"),
+        ("B-a M-a E-a W-b", "B-a I-a I-a B-b"),
+        ("B-a E-a I-a", "B-a I-a B-a"),  # an E closes
+        ("E-a L-a O E-b", "B-a B-a O B-b"),
+        ("S-a I-a", "B-a B-a"),
+        ("B-a I-b", "B-a B-b"),
+    ],
+)
+def test_other_schemes_become_bio(tags, bio):
+    assert repair_tags(tags.split()) == bio.split()
+    words = [f"w{i}" for i in range(len(bio.split()))]
+    valid = all(
+        t[0] in "OBSUW" or u[0] == "I" for t, u in zip(tags.split(), bio.split())
+    )
+    if valid:
+        assert check_sentences([(words, tags.split())]) == [(words, bio.split())]
+    else:  # repaired for a network's answers, refused as labels
+        with pytest.raises(ValueError, match="an entity opens with B-"):
+            check_sentences([(words, tags.split())])
+
+
+def test_schemes_agree_with_seqeval():
+    entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities
+    rng = random.Random(3)
+    for _ in range(500):
+        marks = [m for m in "BIES"]
+        tags = [
+            rng.choice(["O", *(f"{m}-{t}" for t in "ab" for m in marks)])
+            for _ in range(rng.randint(1, 8))
+        ]
+        found = [(a, b - 1, t) for a, b, t in mentions_of(repair_tags(tags))]
+        assert found == [(a, b, t) for t, a, b in entities(tags)], tags
+
+
+@pytest.mark.parametrize(
+    "tag", ["city", "B", "B-", "X-city", "b-city", 3, "", "B_city"]
+)
+def test_what_is_no_tag_is_refused(tag):
+    with pytest.raises(ValueError, match="neither O nor B-type"):
+        repair_tags(["O", tag])
+
+
+def test_words_without_a_label():
+    assert repair_tags([None, "B-a", None, "I-a", None]) == [
+        None,
+        "B-a",
+        "I-a",
+        "I-a",
+        None,
+    ]
+    assert repair_tags(["O", None, "I-a"]) == ["O", None, "B-a"]
+    assert mentions_of([None, "B-a", None]) == [(1, 2, "a")]
+
+
+@pytest.mark.parametrize(
+    "sentence, message",
+    [
+        ("ab", "must be lists"),
+        ((["a"], ["O"], ["x"]), "is no pair"),
+        (None, "is no pair"),
+        ((["a"], 3), "got a int"),
+        (({"a": 1}, ["O"]), "got a dict"),
+        ((["a", None], ["O", "O"]), "a word is the NoneType"),
+        ((["a"], [3]), "names of the labels"),
+    ],
+)
+def test_sentences_of_another_form(sentence, message):
+    with pytest.raises(ValueError, match=f"sentence 0.*{message}"):
+        check_sentences([sentence])

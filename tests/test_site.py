@@ -24,7 +24,7 @@ import api_reference
 import check_site
 import offline_site
 from metalearn_book.book.display import show_table, show_text
-from metalearn_book.book.figures import slider_figure
+from metalearn_book.book.figures import Axis, Line, Slider, slider_figure
 
 # of the extensions, not ours
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API:Warning")
@@ -95,16 +95,13 @@ def slider(name):
     return slider_figure(
         x,
         curves,
-        [f"{s:.2f}" for s in np.linspace(0.5, 2, 11)],
-        reference=x / 3,
-        slider_name=name,
-        x_label="x",
-        y_label="loss",
+        Slider(name, [f"{s:.2f}" for s in np.linspace(0.5, 2, 11)], start=5),
+        x_axis=Axis("x"),
+        y_axis=Axis("loss"),
         title=f"Drag the {name}",
         caption="At 0.50 the curve is flat.",
         curve_names=["adapted", "other"],
-        reference_name="truth",
-        start=5,
+        line=Line(x / 3, "truth"),
     )
 
 

@@ -495,3 +495,20 @@ def test_sinusoids_by_value():
         batch.support.x,
         SinusoidTasks(k_shot=3, n_query=4).sample(2000, seeded()).support.x,
     )
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        {},
+        {"amplitude": (1.0, 1.0), "phase": (0.5, 0.5)},
+        {"amplitude": (0.5, 2.0), "phase": (-1.0, 2.5)},
+    ],
+)
+def test_the_average_wave_is_that_of_many_tasks(ranges):
+    tasks = SinusoidTasks(**ranges)
+    info = tasks.sample(20_000, seeded()).info
+    x = torch.linspace(-4, 4, 9)
+    waves = info["amplitude"][:, None] * torch.sin(x - info["phase"][:, None])
+    error = (tasks.average(x) - waves.mean(0)).abs()
+    assert (error <= 5 * waves.std(0) / len(waves) ** 0.5 + 1e-5).all()

@@ -386,7 +386,7 @@ def test_full_disk(demo, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
-    monkeypatch.setattr(download.derived, "made", full)
+    monkeypatch.setattr(download, "made", full)
     with pytest.raises(
         FetchError,
         match="the disk is full while writing below .*demo/.*METALEARN_CACHE",
@@ -446,7 +446,9 @@ def test_killed_in_the_middle(demo):
         _address("c%20d.txt"): 1,
     }, "what had arrived was kept"
     assert gzip.decompress(_stored()["b.json.gz"]) == TEXT
-    old = upstream.cache_folder() / "demo" / left[0]
+    assert not [n for n in _stored() if "part" in n], "what a killed one left is gone"
+    old = upstream.cache_folder() / "demo" / ".an.older.version.part.b.json.gz"
+    old.touch()
     os.utime(old, (0, 0))
     (upstream.cache_folder() / "demo" / "b.json.gz").unlink()
     upstream.ensure("demo", progress=False)
@@ -661,7 +663,10 @@ def test_upstream_goes_before_a_hub_copy_that_differs(server, monkeypatch):
         dataclasses.replace(
             manifest.MANIFEST["clinc150"],
             counts={"train": 1, "validation": 1, "test": 1},
-            read_hub=lambda: pytest.fail("asked the hub"),
+            hub=dataclasses.replace(
+                manifest.MANIFEST["clinc150"].hub,
+                read=lambda: pytest.fail("asked the hub"),
+            ),
         ),
     )
     monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -679,7 +684,9 @@ def test_same_hub_copy_goes_before_upstream(server, monkeypatch):
             manifest.MANIFEST["banking77"],
             counts={"test": 1},
             digest=rows.digest(),
-            read_hub=lambda: rows,
+            hub=dataclasses.replace(
+                manifest.MANIFEST["banking77"].hub, read=lambda: rows
+            ),
         ),
     )
     monkeypatch.setenv("HF_ENDPOINT", server.address)

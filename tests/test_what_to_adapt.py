@@ -9,6 +9,7 @@ from torch import nn
 from metalearn_book.foundations.bilevel import finite_differences, mse_per_task
 from metalearn_book.foundations.tasks import ClassTasks, Examples, SinusoidTasks
 from metalearn_book.foundations.tasks import TaskBatch
+from metalearn_book.foundations.training import Checkpoint
 from metalearn_book.foundations.training import evaluate, meta_train, mse
 from metalearn_book.optimization.maml import MAML, TextNet, conv4
 from metalearn_book.optimization.what_to_adapt import ANIL, BOIL, ElementRates, MAMLpp
@@ -305,11 +306,23 @@ def test_plus_resumes_from_a_checkpoint_with_the_same_numbers(tmp_path):
             )
         },
     )()
-    common = {"tasks_per_step": 2, "progress": False, "checkpoint_every": 1}
+    common = {"tasks_per_step": 2, "progress": False}
     meta_train(whole, double, steps=6, **common)
-    meta_train(parts, double, steps=3, checkpoint=tmp_path / "run.pt", **common)
+    meta_train(
+        parts,
+        double,
+        steps=3,
+        checkpoint=Checkpoint(tmp_path / "run.pt", every=1),
+        **common,
+    )
     again = fresh()
-    meta_train(again, double, steps=6, checkpoint=tmp_path / "run.pt", **common)
+    meta_train(
+        again,
+        double,
+        steps=6,
+        checkpoint=Checkpoint(tmp_path / "run.pt", every=1),
+        **common,
+    )
     for (n, a), b in zip(whole.state_dict().items(), again.state_dict().values()):
         assert torch.equal(a, b), n
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import griffe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 import quarto_filter as qf
 from notebooks import PACKAGE, ROOT, read, settings, source, title_of, write_atomically
 
@@ -680,4 +681,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

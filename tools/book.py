@@ -11,12 +11,15 @@ import http.server
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
+from notebooks import absolute_environment
 from stages import ROOT, Outcome, Stage, report, run
 
 PY = sys.executable
@@ -102,6 +105,11 @@ def build_site(quarto: str | None) -> tuple[list[Outcome], Path, str]:
 
 
 def build(wish: str) -> int:
+    try:
+        os.environ.update(absolute_environment())
+    except OSError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
     quarto = find_quarto(wish)
     data = os.environ.get("METALEARN_DATA")
     name = f"quick start on {'the data in ' + data if data else 'the tiny data'}"
@@ -157,14 +165,15 @@ def serve(port: int) -> int:
     )
     try:
         server.serve_forever()
-    except KeyboardInterrupt:
-        print()
+    except KeyboardInterrupt as e:
+        if getattr(e, "number", signal.SIGINT) != signal.SIGINT:
+            raise
+        print()  # Ctrl-C is how it is meant to end
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(
-        serve(int(sys.argv[2]))
-        if sys.argv[1:2] == ["--serve"]
-        else build(os.environ.get("QUARTO") or "auto")
-    )
+    if sys.argv[1:2] == ["--serve"]:
+        ending.run(serve, int(sys.argv[2]))
+    else:
+        ending.run(build, os.environ.get("QUARTO") or "auto")

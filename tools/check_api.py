@@ -20,6 +20,7 @@ from pathlib import Path
 import griffe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 from api_reference import ROOT, Module, docstring, load
 
 #: names of the book's notation page, and PyTorch's own words
@@ -104,4 +105,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(main)

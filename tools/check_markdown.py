@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote as url_unquote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 import offline_site
 import quarto_filter as qf
 
@@ -37,8 +38,6 @@ KNOWN_OPTIONS = {
 }
 KNOWN_WORDS = {"export", "exporti", "hide", "default_exp", "hide_input", "hide_output"}
 LONGEST_CELL, LONGEST_SENTENCE = 40, 40
-#: cells that may be longer: `meta_train` until its twenty parameters become objects
-LONGER = ("def meta_train(",)
 FENCES = re.compile(qf.FENCE, re.S | re.M)
 CODE = re.compile(
     rf"{qf.FENCE}|(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)|<!--.*?-->", re.S | re.M
@@ -205,8 +204,7 @@ def code_problems(cell: dict) -> Iterator[str]:
     if len(names) != len(set(names)):
         yield "the same directive is given twice"
     lines = [line for line in body.split("\n") if line.strip()]
-    longer = "code-fold" in names or any(start in body for start in LONGER)
-    if len(lines) > LONGEST_CELL and not longer:
+    if len(lines) > LONGEST_CELL and "code-fold" not in names:
         yield (
             f"{len(lines)} lines of code in one cell; split it (at most {LONGEST_CELL})"
         )
@@ -465,4 +463,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(main)

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 from notebooks import ROOT, chapter_files, clean, read, text, write_atomically
 
 #: what only the machine that made an output knows
@@ -69,4 +70,4 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

@@ -19,6 +19,7 @@ leaves what it did in `_build/failed`.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -27,15 +28,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 import freshness
 from notebooks import (
     ROOT,
+    absolute_environment,
     chapters,
     clean,
     find_chapter,
@@ -59,11 +64,39 @@ class ChapterFailed(RuntimeError):
 # ---------------------------------------------------------- one chapter, in a kernel
 
 
+def _client_class() -> type:
+    "nbclient's client, but that a signal ends the run and not only the kernel."
+    from nbclient import NotebookClient
+
+    class Client(NotebookClient):
+        ended_by = None  # the number of a signal
+
+        @asynccontextmanager
+        async def async_setup_kernel(self, **options):
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+            def end(number: int) -> None:
+                self.ended_by = number
+                task.cancel()
+
+            add = loop.add_signal_handler
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    add(number, end, number)
+            loop.add_signal_handler = lambda *a: None  # nbclient's own
+            try:
+                async with super().async_setup_kernel(**options):
+                    yield
+            finally:
+                loop.add_signal_handler = add
+
+    return Client
+
+
 def run_kernel(nb: dict, folder: Path, cell_timeout: float | None = None) -> str | None:
     """Execute all cells of a notebook (in place) in a new kernel; the error's text
     where one failed."""
     import nbformat
-    from nbclient import NotebookClient
     from nbclient.exceptions import (
         CellExecutionError,
         CellTimeoutError,
@@ -77,7 +110,7 @@ def run_kernel(nb: dict, folder: Path, cell_timeout: float | None = None) -> str
     node = nbformat.reads(json.dumps(nb), as_version=4)
     # code and outputs go through a port of this machine: encrypted, where the kernel
     # can, so that nobody else on it can read them
-    client = NotebookClient(
+    client = _client_class()(
         node,
         timeout=cell_timeout,
         kernel_name="python3",
@@ -85,15 +118,22 @@ def run_kernel(nb: dict, folder: Path, cell_timeout: float | None = None) -> str
         resources={"metadata": {"path": str(folder)}},
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),
     )
+    said = tempfile.TemporaryFile()  # by the kernel's process, not by cells
     try:
-        client.execute()
+        client.execute(stderr=said)
         failure = None
     except CellTimeoutError:
         failure = f"a cell took longer than {cell_timeout:.0f} s"
     except DeadKernelError:
-        failure = "the kernel died; too little memory is the usual reason"
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip()[-2000:]
+        failure = f"the kernel died; too little memory is the usual reason\n{words}"
     except CellExecutionError as e:
         failure = str(e)
+    except asyncio.CancelledError:
+        failure = "the run was cancelled"
+    if client.ended_by is not None:  # nbclient takes it for a kernel that died
+        raise ending.Ended(client.ended_by)
     nb.clear()
     nb.update(json.loads(nbformat.writes(node)))  # lists of lines, as in a file
     return failure
@@ -125,6 +165,8 @@ def run_chapter(
         start = time.perf_counter()
         failure = run_kernel(nb, work, cell_timeout)
         seconds = time.perf_counter() - start
+        if ending.parent_is_gone():
+            raise ending.Ended(signal.SIGTERM)
         if failure:
             copy = build / "failed" / f"{chapter}.ipynb"
             write_atomically(copy, text(clean(nb)))
@@ -211,14 +253,20 @@ def _child(path: Path, log: Path) -> int:
 
 
 def _preload() -> None:
-    "Import the large libraries once: the workers are forked from this process."
+    """Import the large libraries once: the workers are forked from this process.
+
+    `transformers` and `torch` load most of themselves only when it is asked for, which
+    costs seconds, so what chapters use is named here."""
     import matplotlib
 
     matplotlib.use("agg")
     import execnb.shell  # noqa: F401
     import matplotlib.pyplot
+    import sklearn.model_selection
+    import sklearn.svm  # noqa: F401
     import torch
-    import transformers  # noqa: F401
+    import torch._dynamo  # the first step of any optimizer imports it
+    from transformers import BertModel, GPT2LMHeadModel  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -276,9 +324,11 @@ class Job:
 
 def _start_forked(chapter: str, log: Path, root: Path) -> int:
     sys.stdout.flush(), sys.stderr.flush()
+    parent = os.getpid()
     if pid := os.fork():
         return pid
     os.setsid()
+    ending.end_with_parent(parent, group=True)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1), os.dup2(nothing.fileno(), 2)
     os._exit(_child(root / "nbs" / f"{chapter}.ipynb", log))
@@ -288,7 +338,10 @@ def _start_kernel(chapter: str, log: Path, root: Path) -> int:
     with open(log, "w") as out:
         _CHILDREN.append(
             subprocess.Popen(
-                [sys.executable, __file__, "run", chapter, "--scale", "book"],
+                [
+                    *(sys.executable, __file__, "run", chapter, "--scale", "book"),
+                    *("--parent", str(os.getpid())),
+                ],
                 cwd=root,
                 stdout=out,
                 stderr=out,
@@ -344,14 +397,16 @@ def run_many(
                             "    " + "\n    ".join(said[-4000:].splitlines()),
                             flush=True,
                         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         passed = [c for c, (_, said) in done.items() if not said]
         rest = [c for c in names if c not in passed]
         print(
             f"\nInterrupted after {time.perf_counter() - began:.0f} s. "
             f"Done: {', '.join(passed) or 'none'}. "
-            f"Not done, and as they were: {', '.join(rest)}. Run it again to go on."
+            f"Not done, and as they were: {', '.join(rest)}. Run it again to go on.",
+            flush=True,
         )
+        e.said = True
         raise
     finally:
         for job in running:
@@ -463,6 +518,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run")
     run.add_argument("chapter")
     run.add_argument("--scale", choices=SCALES, default="book")
+    run.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     everything = commands.add_parser("all")
     everything.add_argument("--workers", type=int, default=2)
     everything.add_argument(
@@ -478,20 +534,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "list":
             return command_list()
+        os.environ.update(absolute_environment())  # chapters run in other folders
         if given.command == "run":
+            if given.parent:
+                ending.end_with_parent(given.parent)
             return command_run(given.chapter, given.scale)
         if given.command == "all":
             return command_all(given.workers, given.force)
         return command_smoke(given.chapters, given.workers, given.limit)
-    except (ValueError, FileNotFoundError) as e:
+    except (ValueError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a kill is an interrupt: clean up, say what is done
-    sys.exit(main())
+    ending.run(main)

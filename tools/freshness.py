@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 import reached
 from notebooks import PACKAGE, ROOT, chapters, is_code, read, source
 from setup_cell import is_setup
@@ -209,4 +210,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

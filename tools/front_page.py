@@ -20,6 +20,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS / "theme")]
+import ending
 import cover
 from notebooks import ROOT, is_code, read, settings, source, write_atomically
 from quarto_filter import options, split_directives, unquote
@@ -340,4 +341,4 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
 
 ROOT = Path(__file__).resolve().parent.parent
 #: GB that the environment takes with the CPU build of PyTorch, and with the default
@@ -147,11 +151,11 @@ def run(command: list[str], folder: Path, every: float | None = None, out=None) 
                     width = len(text)
                 else:
                     print(text, flush=True, file=out)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         pip.terminate()
         pip.wait()
         print("\nInterrupted. The same command goes on where it stopped.", file=out)
-        return 130
+        return 128 + getattr(e, "number", signal.SIGINT)
     reader.join()
     if live and width:
         print("\r" + " " * width + "\r", end="", file=out)
@@ -203,4 +207,4 @@ def main(extras: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

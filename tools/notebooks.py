@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import importlib.util
 import json
 import os
 import re
@@ -65,6 +66,21 @@ def write_atomically(path: Path, content: str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def absolute_environment() -> dict[str, str]:
+    """The environment with the folders that it names as absolute paths, for processes
+    that run elsewhere; an error where one has to exist and does not.
+
+    The package's own function, of a file that needs nothing else, so that the tools go
+    with the sources beside them, whatever is installed.
+    """
+    path = ROOT / PACKAGE / "data" / "files.py"
+    if not path.exists():
+        return dict(os.environ)
+    spec = importlib.util.spec_from_file_location("_files_of_the_book", path)
+    spec.loader.exec_module(files := importlib.util.module_from_spec(spec))
+    return files.absolute_environment()
 
 
 def is_code(cell: dict) -> bool:

@@ -23,6 +23,18 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (ast.ClassDef, *FUNCTIONS)
 #: the decorator that gives a function to the class that its first parameter names
 PATCH = "patch"
+#: decorators that do nothing but wrap the method below them
+WRAPPERS = {
+    "abstractmethod",
+    "cached_property",
+    "classmethod",
+    "inference_mode",
+    "no_grad",
+    "once_differentiable",
+    "overload",
+    "property",
+    "staticmethod",
+}
 #: what differs between Python versions, or says nothing that a run could show
 UNTOLD = {"ctx", "kind", "type_comment", "type_ignores"}
 #: the annotation of a module-level dict of which only the entries count that are looked
@@ -68,7 +80,7 @@ def _inside(node: ast.FunctionDef) -> ast.FunctionDef:
 
 def gathered(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The statements with patched methods in their classes, and methods in alphabetical
-    order."""
+    order where theirs says nothing."""
     classes = {s.name for s in statements if isinstance(s, ast.ClassDef)}
     methods: dict[str, list[ast.stmt]] = {}
     rest = []
@@ -84,14 +96,45 @@ def gathered(statements: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _ordered(node: ast.ClassDef, more: list[ast.stmt]) -> ast.ClassDef:
-    """A class with more methods; plain methods, whose order says nothing, sorted by
-    name."""
+    """A class with more methods; those whose order says nothing sorted by name.
+
+    A method that builds on another one (`@x.setter`) stays behind it. Methods below a
+    decorator that may do more than wrap them (one that counts or registers), and those
+    that another statement of the class uses (`__str__ = __repr__`), stay as they stand.
+    """
     body = _body(node, node.body) + more
-    plain = [s for s in body if isinstance(s, FUNCTIONS) and not s.decorator_list]
-    others = [s for s in body if s not in plain]
+    methods = [s for s in body if isinstance(s, FUNCTIONS)]
+    homes: dict[str, str] = {}  # name of a method -> the one beside which it is sorted
+    bound = {
+        n.id
+        for s in body
+        if s not in methods
+        for n in ast.walk(s)
+        if isinstance(n, ast.Name)
+    }
+    for s in methods:
+        if home := _home(s, homes):
+            homes.setdefault(s.name, home)
+        else:
+            bound.add(s.name)
+    free = [s for s in methods if not bound & {s.name, homes.get(s.name)}]
     node = copy.copy(node)
-    node.body = others + sorted(plain, key=lambda s: s.name)
+    node.body = [s for s in body if s not in free]
+    node.body += sorted(free, key=lambda s: homes[s.name])
     return node
+
+
+def _home(method: ast.FunctionDef, homes: dict[str, str]) -> str | None:
+    """The name beside which a method is sorted: its own, or that of the method that a
+    decorator of it names; None where its place may say something."""
+    home = method.name
+    for decorator in method.decorator_list:
+        call = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(call, ast.Attribute) and _root_name(call) in homes:
+            home = homes[_root_name(call)]
+        elif (_dotted(call) or "").rpartition(".")[2] not in WRAPPERS:
+            return None
+    return home
 
 
 def _body(node: ast.AST, statements: list) -> list:

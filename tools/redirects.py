@@ -27,7 +27,10 @@ MOVED = {
         "foundations/50_inner_loop",
     ],
     "foundations/04_training": ["foundations/60_training"],
-    "foundations/05_encoders": ["foundations/70_encoders"],
+    "foundations/05_encoders": [
+        "foundations/70_encoders",
+        "foundations/80_fine_tuning",
+    ],
     "optimization/01_maml": ["optimization/10_maml"],
     "optimization/02_reptile": ["optimization/20_reptile"],
     "optimization/03_what_to_adapt": ["optimization/30_what_to_adapt"],

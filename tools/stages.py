@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def run(stage: Stage) -> Outcome:
 
 def _shown(stage: Stage) -> int:
     pipe = subprocess.PIPE if stage.quiet else None
-    done = subprocess.run(
+    running = subprocess.Popen(
         stage.command,
         cwd=ROOT,
         env=environment(),
@@ -66,10 +68,26 @@ def _shown(stage: Stage) -> int:
         stdout=pipe,
         stderr=subprocess.STDOUT if stage.quiet else None,
     )
+    with _ends_with_us(running):
+        said, _ = running.communicate()
     if stage.quiet:
-        lines = (done.stdout or "").rstrip().splitlines()
-        print("\n".join(lines if done.returncode else lines[-1:]), flush=True)
-    return done.returncode
+        lines = (said or "").rstrip().splitlines()
+        print("\n".join(lines if running.returncode else lines[-1:]), flush=True)
+    return running.returncode
+
+
+@contextmanager
+def _ends_with_us(running: subprocess.Popen) -> Iterator[None]:
+    "Where we are told to end, the stage is told too, and has time to clean up."
+    try:
+        yield
+    except BaseException:
+        running.terminate()
+        try:
+            running.wait(15)
+        except subprocess.TimeoutExpired:
+            running.kill()
+        raise
 
 
 def _logged(stage: Stage) -> int:
@@ -88,7 +106,7 @@ def _logged(stage: Stage) -> int:
         except OSError as e:  # a program for another machine, or one that may not run
             log.write(f"{stage.command[0]} can't be started: {e.strerror}\n")
             return 126
-        with running:
+        with running, _ends_with_us(running):
             for line in running.stdout:
                 print(line, end="", flush=True)
                 log.write(line)

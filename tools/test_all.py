@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import ending
+from notebooks import absolute_environment
 from stages import Stage, run_all
 
 PY = sys.executable
@@ -42,6 +44,11 @@ def main(wanted: list[str]) -> int:
         names = ", ".join(s.name for s in stages())
         print(f"no stage is called {', '.join(sorted(unknown))}; there are: {names}")
         return 2
+    try:
+        os.environ.update(absolute_environment())
+    except OSError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
     data = os.environ.get("METALEARN_DATA")
     print(
         f"real data: {data}"
@@ -53,4 +60,4 @@ def main(wanted: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ending.run(main, sys.argv[1:])

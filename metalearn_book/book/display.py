@@ -57,6 +57,11 @@ def _is_interval(value) -> bool:
     return hasattr(value, "mean") and hasattr(value, "ci95")
 
 
+def _is_difference(value) -> bool:
+    "Whether it is a difference, which of shares is counted in points, not in percent."
+    return bool(getattr(value, "is_difference", False))
+
+
 def _plain_number(value):
     "A tensor or numpy scalar as a Python number; anything else unchanged."
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
@@ -118,6 +123,12 @@ def _is_number(value) -> bool:
         or isinstance(_plain_number(value), (int, float))
         or value is None
     )
+
+
+def _unit(rows: list[Mapping], name: str) -> str:
+    "Of a column in percent: points, if its intervals are those of differences."
+    intervals = [row[name] for row in rows if _is_interval(row.get(name))]
+    return "points" if intervals and all(map(_is_difference, intervals)) else "%"
 
 
 def _html_text(text: str) -> str:
@@ -195,7 +206,7 @@ def show_table(
     element, text, or None for an empty cell.
     caption: one line above the table.
     percent: names of columns that hold shares; they are multiplied by 100 and their
-    heading says `(%)`.
+    heading says `(%)`, or `(points)` where all their intervals are of differences.
     digits: significant figures of plain floats.
     """
     rows = [dict(row) for row in rows]
@@ -222,7 +233,7 @@ def show_table(
         ]
         for row in rows
     ]
-    header = [f"{n} (%)" if n in percent else str(n) for n in names]
+    header = [f"{n} ({_unit(rows, n)})" if n in percent else str(n) for n in names]
     right = [all(_is_number(row.get(n)) for row in rows) for n in names]
     parts = header, body, right, caption
     return Displayable(
@@ -250,11 +261,12 @@ class _Number:
 
     def __format__(self, spec: str) -> str:
         value = _plain_number(self._value)
+        unit = " points" if _is_difference(value) else " %"
         if spec in ("", "%") and (spec or not isinstance(value, str)):
-            return format_value(value, percent=bool(spec)) + (" %" if spec else "")
+            return format_value(value, percent=bool(spec)) + (unit if spec else "")
         if _is_interval(value):
             part = spec[:-1] + "f" if spec.endswith("%") else spec
-            scale, sign = (100, " %") if spec.endswith("%") else (1, "")
+            scale, sign = (100, unit) if spec.endswith("%") else (1, "")
             return (
                 f"{_minus(format(scale * float(value.mean), part))} ± "
                 f"{format(scale * float(value.ci95), part)}{sign}"
@@ -267,8 +279,8 @@ def show_text(template: str, **numbers) -> Displayable:
     {maml:%} on {n} episodes.", maml=result, n=600)`.
 
     `{name}` writes four figures, or `mean ± ci95` for an `Evaluation`; `{name:%}` the
-    same in percent; every other format of Python works too. Write `{{` and `}}` for
-    braces that are part of the text.
+    same in percent, in points if it is a difference of two; every other format of
+    Python works too. Write `{{` and `}}` for braces that are part of the text.
     """
     wanted = {
         re.split(r"[.\[]", name)[0]

@@ -9,12 +9,23 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .display import Displayable
 
-__all__ = ["OKABE", "LINE_STYLES", "MARKERS", "book_style", "slider_figure"]
+__all__ = [
+    "OKABE",
+    "LINE_STYLES",
+    "MARKERS",
+    "book_style",
+    "Slider",
+    "Axis",
+    "Line",
+    "Dots",
+    "slider_figure",
+]
 
 #: Colours by Okabe and Ito, which colour-blind readers tell apart, ordered so that
 #: neighbours differ in lightness too.
@@ -66,6 +77,62 @@ def book_style() -> None:
     )
 
 
+# --- the parts of the interactive figure, as its caller names them --------------------
+
+
+@dataclass(frozen=True)
+class Slider:
+    """What is moved.
+
+    name: text beside the slider, such as `inner steps`.
+    labels: what it shows at each position, such as the number of steps.
+    start: the position shown first (default: the middle one).
+    """
+
+    name: str
+    labels: Sequence
+    start: int | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the figure.
+
+    label: its text.
+    log: logarithmic.
+    range: (low, high); by default everything fits. Curves are clipped to it.
+    """
+
+    label: str
+    log: bool = False
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One more curve, which does not move and is drawn dotted.
+
+    y: its values, `(len(x),)`.
+    name: text of the legend.
+    """
+
+    y: object
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Points beside the curves.
+
+    x, y: `(n_points,)`; `(n_positions, n_points)` lets them move with the slider.
+    name: text of the legend.
+    """
+
+    x: object
+    y: object
+    name: str | None = None
+
+
 # --- the interactive figure: numbers -> paths -> one piece of HTML --------------------
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 320, 66, 12, 12, 54
@@ -88,8 +155,8 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(f"slider_figure: {message}")
 
 
-class _Axis:
-    "One axis: data values -> picture units, and the ticks."
+class _Scale:
+    "The scale of one axis: data values -> picture units, and the ticks."
 
     def __init__(self, low: float, high: float, start: float, end: float, log: bool):
         self.low, self.high, self.start, self.end, self.log = low, high, start, end, log
@@ -217,7 +284,7 @@ def _dots(px: np.ndarray, py: np.ndarray) -> str:
 
 
 def _positions(
-    curves: np.ndarray, x: np.ndarray, ax: _Axis, ay: _Axis
+    curves: np.ndarray, x: np.ndarray, ax: _Scale, ay: _Scale
 ) -> list[list[str]]:
     "Path of each curve at each slider position, simplified until all of them fit."
     px = ax(x)
@@ -235,7 +302,7 @@ def _positions(
     )
 
 
-def _axes_svg(ax: _Axis, ay: _Axis, x_label: str, y_label: str) -> str:
+def _axes_svg(ax: _Scale, ay: _Scale, x_label: str, y_label: str) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     out = []
     for v in ax.ticks():
@@ -374,19 +441,20 @@ def _check_curves(x: np.ndarray, curves: np.ndarray, labels: list[str]) -> np.nd
     return curves
 
 
-def _check_points(points, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    if points is None:
+def _check_dots(dots: Dots | None, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    "The values of both axes: both `(n_points,)`, or both `(n_positions, n_points)`."
+    if dots is None:
         return None
-    _check(len(points) == 2, "points must be a pair (xs, ys)")
-    xs, ys = _array(points[0], "points[0]"), _array(points[1], "points[1]")
+    _check_kind(dots, Dots, "dots")
+    xs, ys = _array(dots.x, "dots.x"), _array(dots.y, "dots.y")
     _check(
         xs.ndim in (1, 2) and ys.ndim in (1, 2) and xs.shape[-1] == ys.shape[-1],
-        "points must be (xs, ys) of one length, "
-        f"their shapes are {xs.shape} and {ys.shape}",
+        f"x and y of dots must be of one length, their shapes are {xs.shape} and "
+        f"{ys.shape}",
     )
     _check(
         all(v.ndim == 1 or len(v) == n for v in (xs, ys)),
-        f"points that move need {n} rows, one for each position; "
+        f"dots that move need {n} rows, one for each position; "
         f"their shapes are {xs.shape} and {ys.shape}",
     )
     if xs.ndim == ys.ndim == 1:
@@ -396,25 +464,75 @@ def _check_points(points, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     )
 
 
+def _check_kind(value, kind: type, name: str) -> None:
+    _check(
+        isinstance(value, kind),
+        f"{name} must be {kind.__name__}(...), got {type(value).__name__}",
+    )
+
+
+def _check_line(line: Line | None, x: np.ndarray) -> np.ndarray | None:
+    if line is None:
+        return None
+    _check_kind(line, Line, "line")
+    y = _array(line.y, "line.y")
+    _check(
+        y.shape == x.shape,
+        f"line must have the shape of x, {x.shape}, its shape is {y.shape}",
+    )
+    return y
+
+
+def _check_axis(axis: Axis, name: str) -> None:
+    _check_kind(axis, Axis, name)
+    if axis.range is None:
+        return
+    _check(
+        len(axis.range) == 2
+        and axis.range[0] < axis.range[1]
+        and all(map(math.isfinite, axis.range)),
+        f"the range of {name} must be (low, high) with low < high, got {axis.range}",
+    )
+    _check(
+        not axis.log or axis.range[0] > 0,
+        f"a log axis needs a positive range, {name} has {axis.range}",
+    )
+
+
+def _start(slider: Slider, n: int) -> int:
+    start = n // 2 if slider.start is None else slider.start
+    _check(
+        0 <= start < n,
+        f"start={start} is not a position; there are {n}, counted from 0",
+    )
+    return start
+
+
+def _scales(
+    x_axis: Axis, y_axis: Axis, x_values: list, y_values: list
+) -> tuple[_Scale, _Scale]:
+    "Both axes, wide enough for all values where they have no range of their own."
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    across = x_axis.range or _range(x_values, x_axis.log, 0.0)
+    up = y_axis.range or _range(y_values, y_axis.log, 0.05)
+    return (
+        _Scale(*across, _LEFT, right, x_axis.log),
+        _Scale(*up, bottom, _TOP, y_axis.log),
+    )
+
+
 def slider_figure(
     x,
     curves,
-    labels: Sequence,
+    slider: Slider,
     *,
-    reference=None,
-    slider_name: str,
-    x_label: str,
-    y_label: str,
+    x_axis: Axis,
+    y_axis: Axis,
     title: str,
     caption: str,
-    y_range: tuple[float, float] | None = None,
     curve_names: Sequence[str] | None = None,
-    reference_name: str | None = None,
-    points=None,
-    points_name: str | None = None,
-    start: int | None = None,
-    x_log: bool = False,
-    y_log: bool = False,
+    line: Line | None = None,
+    dots: Dots | None = None,
 ) -> Displayable:
     """A figure with a slider: position k of the slider shows `curves[k]`. It works
     wherever HTML does, without a kernel.
@@ -422,21 +540,19 @@ def slider_figure(
     x: values on the horizontal axis, `(len(x),)`.
     curves: `(n_positions, len(x))`, or `(n_positions, n_curves, len(x))` for several
     curves at a time. A value that is not finite leaves a gap.
-    labels: what the slider shows at each position, such as the value of the inner
-    learning rate.
-    reference: one more curve `(len(x),)` that does not move, drawn dotted.
+    slider: its name, a label for each position, the position shown first.
+    x_axis, y_axis: their labels, and whether they are logarithmic.
+    title: stands above the figure.
     caption: must also say what a reader sees when the slider moves, because GitHub's
     viewer drops scripts.
-    y_range: (low, high); by default everything fits. Curves are clipped to it.
-    curve_names, reference_name, points_name: texts of the legend.
-    points: `(xs, ys)` drawn as dots; `(n_positions, n_points)` in place of
-    `(n_points,)` lets them move with the slider.
-    start: the position shown first (default: the middle one).
-    x_log, y_log: logarithmic axes.
-    slider_name, x_label, y_label, title: texts of the figure; title and caption must
-    not be empty.
+    curve_names: texts of the legend, one for each curve.
+    line: one more curve that does not move, drawn dotted.
+    dots: points, which stay or move with the slider.
     """
-    x, labels = _array(x, "x"), [str(v) for v in labels]
+    _check_kind(slider, Slider, "slider")
+    for axis, name in ((x_axis, "x_axis"), (y_axis, "y_axis")):
+        _check_axis(axis, name)
+    x, labels = _array(x, "x"), [str(v) for v in slider.labels]
     curves = _check_curves(x, _array(curves, "curves"), labels)
     n, n_curves = curves.shape[:2]
     names = list(curve_names) if curve_names is not None else [None] * n_curves
@@ -444,78 +560,45 @@ def slider_figure(
         len(names) == n_curves,
         f"curve_names has {len(names)} names for {n_curves} curves",
     )
-    start = n // 2 if start is None else start
-    _check(
-        0 <= start < n,
-        f"start={start} is not a position; there are {n}, counted from 0",
+    start, points, still_line = (
+        _start(slider, n),
+        _check_dots(dots, n),
+        _check_line(line, x),
     )
-    dots = _check_points(points, n)
-    if reference is not None:
-        reference = _array(reference, "reference")
-        _check(
-            reference.shape == x.shape,
-            f"reference must have the shape of x, {x.shape}, "
-            f"its shape is {reference.shape}",
-        )
-    if y_range is not None:
-        _check(
-            len(y_range) == 2
-            and y_range[0] < y_range[1]
-            and all(map(math.isfinite, y_range)),
-            f"y_range must be (low, high) with low < high, got {y_range}",
-        )
-        _check(
-            not y_log or y_range[0] > 0,
-            f"a log axis needs a positive y_range, got {y_range}",
-        )
     _check(
         bool(caption.strip()) and bool(title.strip()),
         "title and caption must not be empty; "
         "the caption says what the reader would see",
     )
 
-    ax = _Axis(
-        *_range([x] + ([dots[0]] if dots else []), x_log, 0.0),
-        _LEFT,
-        _WIDTH - _RIGHT,
-        x_log,
+    across, up = points or (None, None)
+    ax, ay = _scales(
+        x_axis,
+        y_axis,
+        [v for v in (x, across) if v is not None],
+        [v for v in (curves, still_line, up) if v is not None],
     )
-    seen = [curves] + [
-        v for v in (reference, dots[1] if dots else None) if v is not None
-    ]
-    ay = _Axis(*(y_range or _range(seen, y_log, 0.05)), _HEIGHT - _BOTTOM, _TOP, y_log)
-    paths = _positions(curves, x, ax, ay)
-    moving = (
-        []
-        if dots is None or dots[0].ndim == 1
-        else [_dots(ax(a), ay(b)) for a, b in zip(*dots)]
-    )
-    still = "" if dots is None or moving else _dots(ax(dots[0]), ay(dots[1]))
-
+    moves = points is not None and across.ndim == 2
     parts = dict(
-        paths=paths,
+        paths=_positions(curves, x, ax, ay),
         labels=labels,
-        moving=moving,
-        still=still,
+        moving=[_dots(ax(a), ay(b)) for a, b in zip(*points)] if moves else [],
+        still=_dots(ax(across), ay(up)) if points and not moves else "",
         start=start,
         names=names,
-        reference_name=reference_name,
-        points_name=points_name,
-        axes=_axes_svg(ax, ay, x_label, y_label),
-        reference="" if reference is None else _path(ax(x), ay(reference), 0.15),
-        slider_name=slider_name,
+        reference_name=line.name if line else None,
+        points_name=dots.name if dots else None,
+        axes=_axes_svg(ax, ay, x_axis.label, y_axis.label),
+        reference="" if still_line is None else _path(ax(x), ay(still_line), 0.15),
+        slider_name=slider.name,
         title=title,
         caption=caption,
-        about=f"{title}. Horizontal: {x_label}. Vertical: {y_label}.",
+        about=f"{title}. Horizontal: {x_axis.label}. Vertical: {y_axis.label}.",
     )
-    text = _page(
-        f"""slider-{
-            hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-        }""",
-        parts,
-    )
+    parts_hash = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return Displayable(
-        text_html=text, text_plain=f"{title} (interactive figure). {caption}"
+        text_html=_page(f"slider-{parts_hash[:10]}", parts),
+        text_plain=f"{title} (interactive figure). {caption}",
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..data.files import environment_folder, locked, made
 from .scale import current_scale
 
 __all__ = ["save_results", "load_results", "versions"]
@@ -27,14 +28,6 @@ def versions(*more: str) -> dict[str, str]:
     return found
 
 
-def _folder() -> Path | None:
-    return (
-        Path(os.environ["METALEARN_RESULTS"])
-        if os.environ.get("METALEARN_RESULTS")
-        else None
-    )
-
-
 def _device() -> str:
     "The GPU that torch sees, if the chapter uses torch, or else the CPU."
     torch = sys.modules.get("torch")
@@ -45,26 +38,25 @@ def _device() -> str:
     )
 
 
-def _write(path: Path, content: str) -> None:
-    """Write beside the file, then rename: a kill in the middle leaves the old file
-    whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _read(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except json.JSONDecodeError as e:
+    except ValueError as e:
         raise ValueError(
             f"{path} is damaged ({e}); remove it, and make it again with: "
             f"make run CHAPTER={path.parent.name}/{path.stem} SCALE=book"
         ) from e
+
+
+def _add(path: Path, entries: dict) -> None:
+    """Put entries into a file of results; others who do so at the same time wait, and
+    whoever is killed leaves the old file whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        content = json.dumps(_read(path) | entries, indent=1, sort_keys=True)
+        with made(path) as part:
+            part.write_text(content + "\n", encoding="utf-8")
 
 
 def _plain(value):
@@ -111,15 +103,9 @@ def save_results(
     }
     if seconds is not None:
         entry["seconds"] = round(seconds)
-    if (folder := _folder()) and current_scale() != "smoke":
-        path = folder / f"{chapter}.json"
-        _write(
-            path,
-            json.dumps(
-                {**_read(path), current_scale(): entry}, indent=1, sort_keys=True
-            )
-            + "\n",
-        )
+    folder = environment_folder("METALEARN_RESULTS", "store nothing", must_exist=False)
+    if folder and current_scale() != "smoke":
+        _add(folder / f"{chapter}.json", {current_scale(): entry})
     return entry
 
 
@@ -130,7 +116,9 @@ def load_results(chapter: str, at: str = "book", missing: dict | None = None) ->
     Where there are none, FileNotFoundError says how to make them; with `missing` given,
     that is returned instead, and one line says so.
     """
-    folder = _folder() or Path("results")
+    folder = environment_folder(
+        "METALEARN_RESULTS", "read the folder results", must_exist=False
+    ) or Path("results")
     path = folder / f"{chapter}.json"
     stored = _read(path)
     if at in stored:

@@ -229,7 +229,7 @@ def span_weights(
     the window's sentence; unused rows, and spans outside the window, are zero.
 
     some: n windows. width: T, pieces with padding."""
-    weights = torch.zeros(len(some), most, width)
+    weights = torch.zeros(len(some), most, width, device="cpu", dtype=torch.float32)
     for row, w in enumerate(some):
         for m, (start, end) in enumerate(spans[w.sentence]):
             there = range(w.start, w.start + len(w.first))
@@ -249,9 +249,12 @@ class SpanTyping(ProtoNet):
     span, and of the nearest one; both learned."""
 
     def __init__(self, body: WordTop, temperature: float = 0.1):
-        super().__init__(body, "cosine", temperature)
-        self.far = nn.Parameter(torch.tensor(1.2))
-        self.bias = nn.Parameter(torch.tensor(0.0))
+        there = body.shapes.weight
+        with torch.device(there.device):
+            super().__init__(body, "cosine", temperature)
+            self.far = nn.Parameter(torch.tensor(1.2))
+            self.bias = nn.Parameter(torch.tensor(0.0))
+        self.to(there)  # of its type as well
 
     def embed(self, x: dict[str, Tensor]) -> Tensor:
         "`(B, S, M, dim)` of length 1."
@@ -315,20 +318,21 @@ def span_inputs(
     ]
     most = max(1, max(map(len, spans)))
     weights = span_weights(every, spans, x["hidden"].shape[1], most)
-    y = torch.full(weights.shape[:2], -100)
+    y = torch.full(weights.shape[:2], -100, device="cpu")
     for row, w in enumerate(every):
         for m, label in enumerate(numbers[w.sentence]):
             if weights[row, m].any():
                 y[row, m] = label
-    return {**x, "weights": weights}, y
+    there = x["hidden"].device
+    return {**x, "weights": weights.to(x["hidden"])}, y.to(there)
 
 # %% ../../nbs/case_studies/30_entities.ipynb #5c939ef2
 def none_spans(
     proposed: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]
 ) -> list[list[Span]]:
-    """Proposed spans that touch no mention of the support set: examples of what is
-    *not* meant by its types."""
-    touched = [{i for a, b, _ in mentions_of(row) for i in range(a, b)} for row in tags]
+    """Proposed spans that touch no mention of the support set, and no word without a
+    label: examples of what is *not* meant by its types."""
+    touched = [{i for i, t in enumerate(row) if t != "O"} for row in tags]
     return [
         [(a, b) for a, b, _ in mentions_of(row) if touched[s].isdisjoint(range(a, b))]
         for s, row in enumerate(proposed)
@@ -357,14 +361,14 @@ def typed_spans(
 
     logits: of the detector, `(words, 3)`; vectors `(words, dim)`. lean, trust: lower
     the detector's logit of O and the typing's logit of none."""
-    labels, logp = bio_labels(["any"]), lean_to_mentions(logits, lean)
+    labels, logp = bio_labels(["any"]), lean_to_mentions(logits.cpu(), lean)
     path, _ = viterbi(logp, *bio_transitions(labels))
     spans = [(a, b) for a, b, _ in mentions_of([labels[i] for i in path])]
     if not spans:
         return []
     answers = classify(span_vectors(vectors, spans))
-    none = F.one_hot(torch.tensor(len(types)), len(types) + 1)
-    p, best = (answers - trust * none).softmax(-1).max(-1)
+    answers = torch.cat([answers[:, :-1], answers[:, -1:] - trust], -1).cpu()
+    p, best = answers.softmax(-1).max(-1)
     sure = [logp[range(a, b), path[a:b]].mean().exp() for a, b in spans]
     return [
         (a, b, types[t], float(s * q))
@@ -413,7 +417,8 @@ def span_examples(
     y = [types.index(t) for row in tags for *_, t in mentions_of(row)]
     y += [len(types)] * sum(map(len, none))
     spans = [pair for kind in (mentions, none) for pair in zip(vectors, kind)]
-    return torch.cat([span_vectors(v, s) for v, s in spans]), torch.tensor(y)
+    z = torch.cat([span_vectors(v, s) for v, s in spans])
+    return z, torch.tensor(y, device=z.device)
 
 # %% ../../nbs/case_studies/30_entities.ipynb #11d5848e
 @patch

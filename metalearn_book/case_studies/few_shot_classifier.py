@@ -5,11 +5,14 @@
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #eb6958a8
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +23,22 @@ from torch import Tensor
 from ..book.patch import patch
 from .text_classification import fit_head, prototype_loss
 from .text_classification import train_encoder
+from .text_classification import weighted_means
 from .text_meta_training import TaskHeads
-from ..data.files import read_saved, write_saved
-from ..foundations.encoders import TextEncoder, check_texts, fingerprint
-from ..foundations.encoders import length_batches, load_encoder
-from ..foundations.estimators import Classifier, label_numbers
-from ..foundations.learning_to_learn import class_means
+from ..data.files import open_saved, write_saved
+from ..foundations.encoders import MINILM_HUB, TextEncoder, check_texts
+from ..foundations.encoders import fingerprint, length_batches
+from ..foundations.encoders import load_encoder, special_tokens
+from ..foundations.estimators import Classifier, class_array
+from ..foundations.estimators import example_weights, is_blank
+from ..foundations.estimators import label_list, label_numbers
+from ..foundations.estimators import own_modes, text_column
+from ..foundations.estimators import usable_device, whole_number
 
 # %% auto #0
 __all__ = ['auroc', 'scope_scores', 'best_threshold', 'scope_report', 'confused_pairs', 'text_windows', 'embed_texts',
-           'own_threshold', 'FewShotClassifier']
+           'share_threshold', 'left_out_scores', 'own_threshold', 'reliability', 'calibration_error', 'left_out_rounds',
+           'left_out_logits', 'best_temperature', 'FewShotClassifier', 'text_key', 'merge_examples', 'tuning_folds']
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f91d336e
 def auroc(
@@ -121,7 +130,9 @@ def text_windows(
     """Token numbers of windows that fit the encoder, the text that each belongs to, and
     its tokens. No token is left out.
     """
-    tokenizer, room = encoder.tokenizer, encoder.max_length - 2
+    tokenizer = encoder.tokenizer
+    before, behind = special_tokens(tokenizer)
+    room = encoder.max_length - len(before) - len(behind)
     bare = tokenizer(
         check_texts(texts), add_special_tokens=False, truncation=False, verbose=False
     )["input_ids"]
@@ -129,9 +140,22 @@ def text_windows(
     for i, ids in enumerate(bare):
         for start in range(0, max(len(ids), 1), room):
             piece = ids[start : start + room]
-            windows.append([tokenizer.cls_token_id, *piece, tokenizer.sep_token_id])
+            windows.append([*before, *piece, *behind])
             owner.append(i), size.append(max(len(piece), 1))
     return windows, owner, size
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0001
+def _embed_some(encoder: TextEncoder, texts: list[str], batch_size: int) -> Tensor:
+    "What `embed_texts` does with the texts that it works on at a time."
+    windows, owner, size = text_windows(encoder, texts)
+    z = torch.empty(len(windows), encoder.dim, dtype=torch.float32, device="cpu")
+    for rows in length_batches([len(w) for w in windows], batch_size):
+        batch = encoder.batch([windows[i] for i in rows])
+        z[rows] = encoder(batch).float().cpu()
+    weighted = z * torch.tensor(size, dtype=z.dtype, device="cpu")[:, None]
+    owner = torch.tensor(owner, device="cpu")
+    total = z.new_zeros(len(texts), encoder.dim).index_add_(0, owner, weighted)
+    return F.normalize(total, dim=-1)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #b11c9a77
 def embed_texts(
@@ -139,63 +163,199 @@ def embed_texts(
     texts: Sequence[str],  # N texts, of any length
     batch_size: int = 32,  # windows in a batch
     at_once: int = 1000,  # texts that are worked on at a time
-) -> Tensor:  # (N, d)
+) -> Tensor:  # (N, d), float32, on the CPU
     """Vectors of length 1; a long text is the mean of its windows. Memory does not grow
-    with N but for the result.
+    with N but for the result. Dropout is off, whatever mode the encoder is in.
     """
-    texts, parts = check_texts(texts), []
-    with torch.no_grad():
-        for start in range(0, len(texts), at_once):
-            some = texts[start : start + at_once]
-            windows, owner, size = text_windows(encoder, some)
-            z = torch.empty(len(windows), encoder.dim)
-            for rows in length_batches([len(w) for w in windows], batch_size):
-                batch = encoder.batch([windows[i] for i in rows])
-                z[rows] = encoder(batch).float().cpu()
-            weighted = z * torch.tensor(size, dtype=z.dtype)[:, None]
-            total = torch.zeros(len(some), encoder.dim)
-            total = total.index_add_(0, torch.tensor(owner), weighted)
-            parts.append(F.normalize(total, dim=-1))
+    texts, parts, training = check_texts(texts), [], encoder.training
+    try:
+        if training:  # looked at first: other threads may use the encoder
+            encoder.eval()
+        with torch.no_grad():
+            for start in range(0, len(texts), at_once):
+                some = texts[start : start + at_once]
+                parts.append(_embed_some(encoder, some, batch_size))
+    finally:
+        if training:
+            encoder.train()
     return torch.cat(parts)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #5a231ff0
+def share_threshold(
+    scores: Tensor,  # (n,): of examples that did not take part in what scores them
+    share: float,  # of new texts that may fall below
+) -> float:
+    """The k-th smallest score, k = ⌊share · (n + 1)⌋ but at least 1. A new score is
+    below it with probability k / (n + 1). ValueError for a share not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must be between 0 and 1, got {share}")
+    k = max(1, math.floor(share * (len(scores) + 1) + 1e-9))
+    return scores.sort().values[k - 1].item()
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0002
+def left_out_scores(
+    z: Tensor,  # (N, d): vectors of length 1 of the examples
+    y: Tensor,  # (N,): class numbers
+    weight: Tensor | None = None,  # (N,): of the examples; None: all count alike
+) -> Tensor:  # (N,)
+    """Cosine of each example to the nearest class mean, its own one without it; NaN for
+    an example that is alone in its class.
+    """
+    weight = torch.ones_like(z[:, 0]) if weight is None else weight
+    size = torch.zeros_like(weight[: int(y.max()) + 1]).index_add_(0, y, weight)
+    means = weighted_means(z, y, len(size), weight)
+    without = F.normalize(size[y][:, None] * means[y] - weight[:, None] * z, dim=-1)
+    cosine = (z @ F.normalize(means, dim=-1).T).scatter(
+        1, y[:, None], (z * without).sum(-1, keepdim=True)
+    )
+    return cosine.amax(-1).masked_fill(y.bincount()[y] < 2, math.nan)
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0003
 def own_threshold(
     z: Tensor,  # (N, d): vectors of length 1 of the examples
     y: Tensor,  # (N,): class numbers
     share: float = 0.05,  # of in-scope texts that may be turned away
+    weight: Tensor | None = None,  # (N,): of the examples; None: all count alike
 ) -> float | None:
-    """The score below which `share` of the examples would fall if each were new: cosine
-    to the nearest class mean, its own one without it. None where no class has two
+    """The score below which a new text of these classes falls with a chance of `share`
+    at most: `share_threshold` of `left_out_scores`. None where no class has two
     examples. ValueError for a share that is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share}")
-    means, size = class_means(z[None], y[None])[0], y.bincount()
-    able = size[y] > 1
-    if not able.any():
+    scores = left_out_scores(z, y, weight)
+    scores = scores[~scores.isnan()]
+    if not len(scores):
+        share_threshold(torch.zeros(1), share)  # a wrong share is an error all the same
         return None
-    z, y = z[able], y[able]
-    without = F.normalize(size[y][:, None] * means[y] - z, dim=-1)
-    cosine = (z @ F.normalize(means, dim=-1).T).scatter(
-        1, y[:, None], (z * without).sum(-1, keepdim=True)
-    )
-    return torch.quantile(cosine.amax(-1), share).item()
+    return share_threshold(scores, share)
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0011
+def reliability(
+    probability: Tensor,  # (n, C): rows sum to 1
+    y: Tensor,  # (n,): right classes
+    bins: int = 15,  # of the largest probability, equally wide
+) -> Tensor:  # (bins, 3): share of the answers, mean probability, share right
+    "What is in each bin; an empty bin has zeros."
+    sure, guess = probability.double().max(-1)
+    bin_ = (sure * bins).long().clamp(max=bins - 1)
+    columns = torch.stack([torch.ones_like(sure), sure, (guess == y).double()], 1)
+    total = columns.new_zeros(bins, 3).index_add_(0, bin_, columns)
+    count = total[:, :1].clamp_min(1)
+    return torch.cat([total[:, :1] / len(y), total[:, 1:] / count], 1)
+
+
+def calibration_error(probability: Tensor, y: Tensor, bins: int = 15) -> float:
+    """Expected calibration error, Eq. (TC-8), of probabilities `(n, C)` with right
+    classes `(n,)`: mean distance of share right and mean probability over the bins.
+    """
+    share, sure, right = reliability(probability, y, bins).T
+    return (share * (right - sure).abs()).sum().item()
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0014
+def left_out_rounds(
+    y: Tensor,  # (N,): class numbers
+    most: int = 10,  # rounds
+) -> Tensor:  # (N,): number of the round that leaves an example out; -1: none does
+    """Rounds 0, 1, ... that leave out one example of each class, or several where a
+    class has more than `most`. An example that is alone in its class stays in.
+    """
+    place = torch.empty_like(y)
+    for c in y.unique():
+        rows = (y == c).nonzero()[:, 0]
+        place[rows] = torch.arange(len(rows), device=y.device)
+    size = y.bincount()
+    rounds = place % min(most, int(size.max()))
+    return rounds.masked_fill(size[y] < 2, -1)
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0017
+def _ridge_left_out(z: Tensor, y: Tensor, rounds: Tensor, weight: Tensor) -> Tensor:
+    "Logits of the ridge head of `fit_head` for left-out examples, Eq. (TC-9)."
+    u, share = weight.sqrt()[:, None], weight / weight.sum()
+    Y = F.one_hot(y).to(z.dtype)
+    Z, scaled = u * (z - share @ z), u * Y
+    eye = torch.eye(max(z.shape), dtype=z.dtype, device=z.device)
+    d = z.shape[1]
+    inverse = torch.linalg.inv(Z.T @ Z + eye[:d, :d])  # λ = 1
+
+    def hat(rows):
+        return u[rows] @ u.T / weight.sum() + Z[rows] @ inverse @ Z.T
+
+    logits = torch.full_like(Y, math.nan)
+    for r in range(int(rounds.max()) + 1):
+        out = (rounds == r).nonzero()[:, 0]
+        H = hat(out)
+        left = eye[: len(out), : len(out)] - H[:, out]
+        error = torch.linalg.solve(left, scaled[out] - H @ scaled)
+        logits[out] = 10 * (Y[out] - error / u[out])
+    return logits
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0019
+def left_out_logits(
+    z: Tensor,  # (N, d): vectors of length 1 of the examples
+    y: Tensor,  # (N,): class numbers, every one of 0..C-1 is there
+    kind: str = "logistic",  # head, as in `fit_head`
+    weight: Tensor | None = None,  # (N,): of the examples; None: all count alike
+) -> Tensor:  # (N, C), float64; NaN for an example that is alone in its class
+    """What `fit_head` says about each example when one of every class is left out, by
+    `left_out_rounds`: in closed form for class means and ridge, else fitted again.
+    """
+    rounds = left_out_rounds(y, 5 if kind == "logistic" else 10)
+    w = torch.ones(len(y), dtype=torch.double, device="cpu")
+    w = w if weight is None else weight.double()
+    if kind == "ridge":
+        return _ridge_left_out(z.double(), y, rounds, w)
+    n_classes = int(y.max()) + 1
+    logits = w.new_full((len(y), n_classes), math.nan)
+    z = z if kind == "logistic" else z.double()
+    for r in range(int(rounds.max()) + 1):
+        out, rest = rounds == r, rounds != r
+        some = None if weight is None else weight[rest]
+        head, bias = fit_head(z[rest], y[rest], n_classes, kind, some)
+        logits[out] = (z[out] @ head.T + bias).double()
+    return logits
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a001d
+def best_temperature(
+    logits: Tensor,  # (n, C): of examples that were held out; rows of NaN are left out
+    y: Tensor,  # (n,): right classes
+    weight: Tensor | None = None,  # (n,): of the examples; None: all count alike
+) -> float:
+    """The T with the least cross-entropy of logits / T, where 1 / (n + 2) of each
+    target is shared out among all classes; between 1e-3 and 1e3. 1.0 without examples.
+    """
+    held = ~logits.isnan().any(1)
+    logits, y = logits[held].double(), y[held]
+    if not (n := len(y)):
+        return 1.0
+    w = torch.ones_like(logits[:, 0]) if weight is None else weight[held].double()
+    target = F.one_hot(y, logits.shape[1]).double()
+    target += (1 / logits.shape[1] - target) / (n + 2)
+    low, high = math.log(1e-3), math.log(1e3)
+    for _ in range(50):
+        middle = (low + high) / 2
+        p = (logits * math.exp(middle)).softmax(-1)
+        slope = (w * ((p - target) * logits).sum(-1)).sum()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return math.exp(-(low + high) / 2)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #91a912ae
 class FewShotClassifier(Classifier):
     """A text classifier from a handful of examples of each class, with the methods of a
     scikit-learn classifier.
 
-    encoder: a name or folder for `load_encoder`, or a `TextEncoder`.
+    encoder: a name, folder or id of the hub for `load_encoder`, or a `TextEncoder`.
     head: "logistic", "prototype" or "ridge".
     tune: "none", or train the encoder's top layers on the examples first: "contrastive"
     (by class means) or "softmax" (one vector for each class); both need two examples of
-    some class. steps: of tuning; None: by the number of texts.
+    some class. steps: of tuning, 1 or more; None: by the number of texts.
     reject_share: share of in-scope texts that `reject` may turn away.
     seed: of tuning. batch_size: texts that are encoded at a time.
+    device: where the encoder runs, such as "cuda"; None: where it is.
+    prompt: put before every text, for encoders that want one, such as "query: ".
+    on_empty: what a blank text does to an answer: "reject", with a warning, or "raise".
 
     After `fit`: `classes_`, `encoder_`, `weight_` `(C, d)`, `bias_` `(C,)`,
-    `prototypes_` `(C, d)`, `threshold_`.
+    `prototypes_` `(C, d)`, `temperature_`, which divides all logits, and `threshold_`.
     """
 
     def __init__(
@@ -207,10 +367,112 @@ class FewShotClassifier(Classifier):
         reject_share=0.05,
         seed=0,
         batch_size=32,
+        device=None,
+        prompt="",
+        on_empty="reject",
     ):
         self.encoder, self.head = encoder, head
         self.tune, self.steps, self.seed = tune, steps, seed
         self.reject_share, self.batch_size = reject_share, batch_size
+        self.device, self.prompt, self.on_empty = device, prompt, on_empty
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0030
+_BY_NAME = ("minilm", "tiny", MINILM_HUB)  # encoders that the package finds anywhere
+_CHOICES = {
+    "tune": ("none", "contrastive", "softmax"),
+    "head": ("logistic", "prototype", "ridge"),
+    "on_empty": ("reject", "raise"),
+}
+
+
+@patch
+def _checked(self: FewShotClassifier) -> dict:
+    "The parameters as Python's own objects; ValueError for what cannot be used."
+    p = self.get_params()
+    for name, known in _CHOICES.items():
+        if not isinstance(p[name], str) or p[name] not in known:
+            allowed = ", ".join(map(repr, known))
+            raise ValueError(f"{name}={p[name]!r} is not one of {allowed}")
+    if not isinstance(p["encoder"], (str, Path, TextEncoder)):
+        raise ValueError(f"encoder={p['encoder']!r} is no name, folder or TextEncoder")
+    if not isinstance(p["prompt"], str):
+        raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
+    share = p["reject_share"]
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise ValueError(f"reject_share must be between 0 and 1, got {share!r}")
+    p |= {n: whole_number(p[n], n, at) for n, at in (("seed", 0), ("batch_size", 1))}
+    if p["steps"] is not None:
+        p["steps"] = whole_number(p["steps"], "steps", 1)
+    p |= {n: str(p[n]) for n in ("prompt", *_CHOICES)}
+    device = usable_device(p["device"])
+    p["device"] = None if device is None else str(device)
+    return p | {"reject_share": float(share)}
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0032
+def text_key(text: str) -> int:
+    "A checksum of 63 bits, to know a text again without keeping it."
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def merge_examples(
+    labels: Sequence,  # of N examples
+    keys: Sequence[int],  # `text_key` of each
+    weight: Sequence[float],  # of each, 0 or more
+) -> tuple[list[int], list[float]]:  # rows that are kept, and their weights
+    """One row for each text of each class, sorted, with the sum of the weights of its
+    copies; examples of weight 0 are left out.
+    """
+    first, total = {}, Counter()
+    for i, (label, key, w) in enumerate(zip(labels, keys, weight)):
+        if w > 0:
+            first.setdefault((label, key), i)
+            total[label, key] += w
+    order = sorted(first)
+    return [first[o] for o in order], [float(total[o]) for o in order]
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0034
+def _examples(
+    texts: Sequence[str], labels: Sequence, sample_weight
+) -> tuple[list[str], list, list[int], list[float]]:
+    "Checked and merged: texts, labels, keys and weights."
+    texts = text_column(texts)
+    labels = label_list(labels, len(texts))
+    weight = example_weights(sample_weight, len(texts)).tolist()
+    keys = [text_key(t) for t in texts]
+    rows, weight = merge_examples(labels, keys, weight)
+    texts, labels, keys = ([v[i] for i in rows] for v in (texts, labels, keys))
+    return texts, labels, keys, weight
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0036
+def _ready_encoder(options: dict) -> TextEncoder:
+    "The encoder that the parameters name, where it is to run."
+    encoder, named = options["encoder"], not isinstance(options["encoder"], TextEncoder)
+    encoder = load_encoder(encoder) if named else encoder
+    device = options["device"]
+    if device is None or device in (str(at := encoder.model.device), at.type):
+        return encoder
+    return (encoder if named else copy.deepcopy(encoder)).to(device)
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0038
+def _found(
+    z: Tensor, y: Tensor, weight: list[float], options: dict, n_classes: int
+) -> dict:
+    "The part of the fitted state that follows from vectors, labels and weights."
+    w = torch.tensor(weight, dtype=z.dtype, device="cpu")
+    some = None if (w == 1).all() else w
+    head, bias = fit_head(z, y, n_classes, options["head"], some)
+    logits = left_out_logits(z, y, options["head"], some)
+    return {
+        "vectors_": z,
+        "numbers_": y,
+        "example_weight_": w,
+        "weight_": head,
+        "bias_": bias,
+        "temperature_": best_temperature(logits, y, some),
+        "prototypes_": F.normalize(weighted_means(z, y, n_classes, some), dim=-1),
+        "threshold_": own_threshold(z, y, options["reject_share"], some),
+    }
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #bdbe1aae
 @patch
@@ -218,40 +480,47 @@ def fit(
     self: FewShotClassifier,
     texts: Sequence[str],
     labels: Sequence,
+    sample_weight: Sequence[float] | None = None,
 ) -> FewShotClassifier:
     """Texts, one label for each (strings or whole numbers) -> self.
 
-    ValueError for what cannot be used.
+    sample_weight: of the examples, 0 or more; None: all count alike. It counts in the
+    head and in the class means, not in tuning.
+    ValueError for what cannot be used, before the encoder runs.
     """
-    if self.tune not in ("none", "contrastive", "softmax"):
-        raise ValueError(
-            f"tune={self.tune!r} is not one of 'none', 'contrastive', 'softmax'"
-        )
-    texts = check_texts(texts)
+    options = self._checked()
+    texts, labels, keys, weight = _examples(texts, labels, sample_weight)
     classes, y = label_numbers(labels, len(texts))
-    named = isinstance(self.encoder, (str, Path))
-    encoder = load_encoder(self.encoder) if named else self.encoder
-    if self.tune != "none":
-        encoder = self._tuned(encoder, texts, y)
-    z = embed_texts(encoder, texts, self.batch_size)
-    self.weight_, self.bias_ = fit_head(z, y, len(classes), self.head)
-    self.prototypes_, self.threshold_ = (
-        F.normalize(class_means(z[None], y[None])[0], dim=-1),
-        own_threshold(z, y, self.reject_share),
-    )
-    self.encoder_, self.classes_ = encoder, classes
+    if options["tune"] != "none" and not any(n > 1 for n in Counter(labels).values()):
+        raise ValueError(
+            f"tune={options['tune']!r} needs two texts of one class, and there is one "
+            "of each; add a second example of some class, or take tune='none'"
+        )
+    with own_modes():
+        base = encoder = _ready_encoder(options)
+        prompted = [options["prompt"] + t for t in texts]
+        folds = {}
+        if options["tune"] != "none":
+            encoder = _tuned(base, prompted, y, options)
+            folds = _cross_fitted(base, prompted, y, weight, options)
+        z = embed_texts(encoder, prompted, options["batch_size"])
+        found = _found(z, y, weight, options, len(classes)) | folds
+    named = options["encoder"] in _BY_NAME  # then `save` need not write it
+    found |= {"encoder_": encoder, "base_": None if named else base, "keys_": keys}
+    found |= {"params_": options, "given_threshold_": False}
+    self.__dict__.update(found | {"classes_": classes})
     return self
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #b3a06fe3
-@patch
 def _tuned(
-    self: FewShotClassifier, encoder: TextEncoder, texts: list[str], y: Tensor
+    encoder: TextEncoder, texts: list[str], y: Tensor, options: dict
 ) -> TextEncoder:
     "A copy of the encoder, tuned on the examples."
-    steps = self.steps or min(max(20, math.ceil(12 * len(texts) / 64)), 400)
+    steps = options["steps"] or min(max(20, math.ceil(12 * len(texts) / 64)), 400)
     loss = prototype_loss
-    if self.tune == "softmax":
-        loss = TaskHeads.from_means(embed_texts(encoder, texts, self.batch_size), y)
+    if options["tune"] == "softmax":
+        z = embed_texts(encoder, texts, options["batch_size"])
+        loss = TaskHeads.from_means(z, y).to(encoder.model.device, torch.float32)
     return train_encoder(
         encoder,
         [(texts, y.tolist())],
@@ -260,27 +529,183 @@ def _tuned(
         n_classes=32,
         per_class=2,
         layers=min(3, encoder.n_layers),
-        seed=self.seed,
+        seed=options["seed"],
     )
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003b
+def tuning_folds(y: Tensor, n_folds: int = 2) -> Tensor:
+    """Fold of each example `(N,)` with class numbers y `(N,)`, such that the others can
+    be tuned on; -1 for an example that is alone in its class.
+
+    Where no class has more than three examples there are more folds than `n_folds`: one
+    for each example of a class of three, and where no class has three, each fold leaves
+    out one of every second class only, so that the others keep their pairs.
+    """
+    size = y.bincount()
+    if int(size.max()) > 2:
+        return left_out_rounds(y, 3 if int(size.max()) == 3 else n_folds)
+    rounds, second = left_out_rounds(y, 2), (size == 2).cumsum(0) % 2
+    return torch.where(rounds < 0, rounds, rounds + 2 * second[y])
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003c
+def _judged_by_others(
+    encoder: TextEncoder,
+    texts: list[str],
+    y: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    options: dict,
+) -> tuple[Tensor, Tensor] | None:
+    "Scope scores and logits of a fold, by an encoder that was tuned on the others."
+    n_classes, rest = int(y.max()) + 1, ~out
+    if int(y[rest].bincount().max()) < 2:  # nothing to tune on
+        return None
+    z = {}
+    inside, outside = ([t for t, o in zip(texts, out) if o == v] for v in (False, True))
+    tuned = _tuned(encoder, inside, y[rest], options)
+    for part, some in (("rest", inside), ("out", outside)):
+        z[part] = embed_texts(tuned, some, options["batch_size"])
+    means = weighted_means(z["rest"], y[rest], n_classes, weight[rest])
+    scores = (z["out"] @ F.normalize(means, dim=-1).T).amax(-1)
+    head, bias = fit_head(z["rest"], y[rest], n_classes, options["head"], weight[rest])
+    return scores, (z["out"] @ head.T + bias).double()
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003d
+def _cross_fitted(
+    encoder: TextEncoder,
+    texts: list[str],
+    y: Tensor,
+    weight: list[float],
+    options: dict,
+) -> dict:
+    "Temperature and threshold by examples that did not tune what judges them."
+    w, folds = torch.tensor(weight, device="cpu"), tuning_folds(y)
+    scores = torch.full((len(y),), math.nan, dtype=torch.float32, device="cpu")
+    logits = scores.double()[:, None].repeat(1, int(y.max()) + 1)
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        if out.any() and (
+            found := _judged_by_others(encoder, texts, y, w, out, options)
+        ):
+            scores[out], logits[out] = found
+    judged = scores[~scores.isnan()]
+    share = options["reject_share"]
+    return {
+        "temperature_": best_temperature(logits, y, w),
+        "threshold_": share_threshold(judged, share) if len(judged) else None,
+    }
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003f
+@patch
+def partial_fit(
+    self: FewShotClassifier,
+    texts: Sequence[str],
+    labels: Sequence,
+    classes: Sequence | None = None,
+    sample_weight: Sequence[float] | None = None,
+) -> FewShotClassifier:
+    """Add examples of old or new classes -> self; the first call is a `fit`.
+
+    classes: all labels that there may be, as scikit-learn passes them; one without an
+    example is no class yet. sample_weight: of the new examples, as in `fit`.
+    The parameters are those of the fit. A threshold from `set_threshold` stays, and
+    after tuning so do the encoder, the temperature and the threshold. ValueError for
+    what cannot be used; nothing is changed then.
+    """
+    new = _examples(texts, labels, sample_weight)
+    if classes is not None:
+        known = set(label_list(classes, len(classes)))
+        if unknown := [v for v in new[1] if v not in known]:
+            raise ValueError(f"label {unknown[0]!r} is not one of classes={classes!r}")
+    if not self.__sklearn_is_fitted__():
+        return self.fit(texts, labels, sample_weight)
+    if self.vectors_ is None:
+        raise ValueError(
+            "this classifier was saved by a version that kept no examples; fit it again"
+        )
+    with own_modes():
+        self._add(*new)
+    return self
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0040
+@patch
+def _add(
+    self: FewShotClassifier, texts: list, labels: list, keys: list, weight: list
+) -> None:
+    "Take in checked examples."
+    options = self.params_
+    prompted = [options["prompt"] + t for t in texts]
+    old = [self.classes_[i] for i in self.numbers_.tolist()]
+    labels = label_list([*old, *labels], len(old) + len(labels))
+    keys = [*self.keys_, *keys]
+    rows, weight = merge_examples(
+        labels, keys, [*self.example_weight_.tolist(), *weight]
+    )
+    classes, y = label_numbers([labels[i] for i in rows], len(rows))
+    z = embed_texts(self.encoder_, prompted, options["batch_size"])
+    z = torch.cat([self.vectors_, z])[rows]
+    found = _found(z, y, weight, options, len(classes))
+    if options["tune"] != "none":
+        found["temperature_"] = self.temperature_
+    if options["tune"] != "none" or self.given_threshold_:
+        found["threshold_"] = self.threshold_
+    found |= {"keys_": [keys[i] for i in rows], "classes_": classes}
+    self.__dict__.update(found)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #b087c332
 @patch
-def _vectors(self: FewShotClassifier, texts: Sequence[str]) -> Tensor:
+def _vectors(self: FewShotClassifier, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    "Vectors `(N, d)`, zero for blank texts, and which texts are not blank `(N,)`."
     self.check_fitted()
-    return embed_texts(self.encoder_, texts, self.batch_size)
+    size = whole_number(self.batch_size, "batch_size", 1)
+    texts = text_column(texts, blank=self.on_empty != "raise")
+    seen = torch.tensor([not is_blank(t) for t in texts], device="cpu")
+    if blank := (~seen).nonzero()[:, 0].tolist():
+        warnings.warn(
+            f"texts[{blank[0]}] is blank ({len(blank)} such of {len(texts)}): it is "
+            "rejected, and all classes are equally probable for it",
+            stacklevel=3,
+        )
+    z = self.weight_.new_zeros(len(texts), self.weight_.shape[1])
+    some = [self.params_["prompt"] + t for t in texts if not is_blank(t)]
+    if some:
+        with own_modes():
+            z[seen] = embed_texts(self.encoder_, some, size)
+    return z, seen
 
 
 @patch
+def _logits(self: FewShotClassifier, z: Tensor, seen: Tensor) -> Tensor:
+    "Logits `(N, C)` on the scale of log-probabilities, float64."
+    logits = (z @ self.weight_.T + self.bias_).double() / self.temperature_
+    return logits * seen[:, None]
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0042
+@patch
 def decision_function(self: FewShotClassifier, texts: Sequence[str]) -> np.ndarray:
-    "Logits `(N, C)`, columns in the order of `classes_`."
-    return (self._vectors(texts) @ self.weight_.T + self.bias_).numpy()
+    """Logits `(N, C)`, columns in the order of `classes_`; with two classes their
+    difference `(N,)`, positive for `classes_[1]`.
+    """
+    with own_modes():
+        logits = self._logits(*self._vectors(texts))
+    two = logits.shape[1] == 2
+    return (logits[:, 1] - logits[:, 0] if two else logits).numpy()
+
+
+@patch
+def predict_log_proba(self: FewShotClassifier, texts: Sequence[str]) -> np.ndarray:
+    "Logarithms of `predict_proba`, `(N, C)`, finite where a probability rounds to 0."
+    with own_modes():
+        return self._logits(*self._vectors(texts)).log_softmax(-1).numpy()
 
 
 @patch
 def predict_proba(self: FewShotClassifier, texts: Sequence[str]) -> np.ndarray:
-    "Probabilities `(N, C)`; rows sum to 1. They are about the known classes only."
-    logits = torch.from_numpy(self.decision_function(texts)).double()
-    return logits.softmax(-1).numpy()
+    """Probabilities `(N, C)`; rows sum to 1. They are about the known classes only, and
+    calibrated by `temperature_`.
+    """
+    with own_modes():
+        return self._logits(*self._vectors(texts)).softmax(-1).numpy()
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #df7321d1
 @patch
@@ -288,50 +713,66 @@ def predict(self: FewShotClassifier, texts: Sequence[str], reject=None) -> np.nd
     """The most probable label of each text, `(N,)`; where `reject` is given, that label
     in place of it for texts out of scope.
     """
-    z = self._vectors(texts)
-    labels = self.classes_[(z @ self.weight_.T + self.bias_).argmax(-1).numpy()]
-    if reject is None:
-        return labels
-    other = np.array([reject], dtype=object)
-    return np.where(self._outside(z), other, labels.astype(object))
+    with own_modes():
+        z, seen = self._vectors(texts)
+        labels = self.classes_[self._logits(z, seen).argmax(-1).numpy()]
+        if reject is None:
+            return labels
+        answers = labels.astype(object)
+        for i in self._outside(z, seen).nonzero()[0]:
+            answers[i] = reject
+    return answers
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #c2864a07
 @patch
-def score(self: FewShotClassifier, texts: Sequence[str], labels: Sequence) -> float:
+def score(
+    self: FewShotClassifier,
+    texts: Sequence[str],
+    labels: Sequence,
+    sample_weight: Sequence[float] | None = None,
+) -> float:
     """Share of right answers. A label that `fit` has not seen counts as wrong, with a
     warning. ValueError where there is not one label for each text.
+
+    sample_weight: of the texts; None: all count alike.
     """
-    answers = self.predict(texts)
-    if len(labels) != len(answers):
-        raise ValueError(
-            f"{len(answers)} texts but {len(labels)} labels; "
-            "give one label for each text"
-        )
+    self.check_fitted()
+    texts = text_column(texts, blank=True)
+    labels = label_list(labels, len(texts))
+    weight = example_weights(sample_weight, len(labels)).double().numpy()
     known = set(self.classes_.tolist())
-    if unseen := sorted(set(np.asarray(labels).tolist()) - known, key=str):
+    if unseen := sorted(set(labels) - known, key=str):
         warnings.warn(
             f"{len(unseen)} labels were not seen by fit and count as wrong, such as "
             f"{unseen[0]!r}",
             stacklevel=2,
         )
-    return float(np.mean(answers == np.asarray(labels)))
+    answers = self.predict(texts).tolist()
+    right = [type(a) is type(v) and a == v for a, v in zip(answers, labels)]
+    return float(np.average(right, weights=weight))
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #fcfa23b8
 @patch
 def scope_score(self: FewShotClassifier, texts: Sequence[str]) -> np.ndarray:
-    "Cosine of each text to the nearest class mean, `(N,)`: high in scope."
-    return (self._vectors(texts) @ self.prototypes_.T).amax(-1).numpy()
+    "Cosine of each text to the nearest class mean, `(N,)`: high in scope; blank: -1."
+    with own_modes():
+        return self._scope(*self._vectors(texts)).numpy()
 
 
 @patch
-def _outside(self: FewShotClassifier, z: Tensor) -> np.ndarray:
+def _scope(self: FewShotClassifier, z: Tensor, seen: Tensor) -> Tensor:
+    return (z @ self.prototypes_.T).amax(-1).masked_fill(~seen, -1.0)
+
+
+@patch
+def _outside(self: FewShotClassifier, z: Tensor, seen: Tensor) -> np.ndarray:
     if self.threshold_ is None:
         raise ValueError(
             "there is no threshold: with one example of each class nothing can be left "
             "out to find one; fit with two examples of some class, or call "
             "set_threshold"
         )
-    return ((z @ self.prototypes_.T).amax(-1) < self.threshold_).numpy()
+    return ((self._scope(z, seen) < self.threshold_) | ~seen).numpy()
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #46567129
 @patch
@@ -340,7 +781,8 @@ def reject(self: FewShotClassifier, texts: Sequence[str]) -> np.ndarray:
 
     ValueError where no class has two examples, so that there is no threshold.
     """
-    return self._outside(self._vectors(texts))
+    with own_modes():
+        return self._outside(*self._vectors(texts))
 
 
 @patch
@@ -348,9 +790,10 @@ def set_threshold(
     self: FewShotClassifier, inside: Sequence[str], outside: Sequence[str]
 ) -> FewShotClassifier:
     "Choose the threshold by texts in and out of scope, not used to fit -> self."
-    self.threshold_ = best_threshold(
-        *(torch.from_numpy(self.scope_score(texts)) for texts in (inside, outside))
-    )
+    scores = (torch.from_numpy(self.scope_score(some)) for some in (inside, outside))
+    with own_modes():
+        self.threshold_ = best_threshold(*scores)
+    self.given_threshold_ = True
     return self
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #d8810273
@@ -359,7 +802,8 @@ def _save_encoder(encoder: TextEncoder, folder: Path) -> None:
     from safetensors.torch import save_file
 
     (folder / "1_Pooling").mkdir(parents=True)
-    weights = {k: v.contiguous() for k, v in encoder.model.state_dict().items()}
+    state = encoder.model.state_dict()  # cloned, because weights may be shared
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     encoder.config.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
@@ -374,57 +818,100 @@ def _save_encoder(encoder: TextEncoder, folder: Path) -> None:
     (folder / "sentence_bert_config.json").write_text(json.dumps(length))
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #7c19d0a4
+_HEAD = ("weight_", "bias_", "prototypes_", "vectors_", "numbers_", "example_weight_")
+
+
 @patch
 def save(self: FewShotClassifier, folder: str | Path) -> Path:
-    """Write the fitted classifier as a folder, in place of a saved one that is there
-    already. ValueError for a folder that holds something else.
+    """Write the classifier as it was fitted as a folder, in place of a saved one that
+    is there already. ValueError for a folder that holds something else.
     """
     from safetensors.torch import save_file
 
     self.check_fitted()
-    by_name = isinstance(self.encoder, str) and self.encoder in ("minilm", "tiny")
-    own = not by_name or self.tune != "none"
+    params = self.params_
+    by_name, tuned = params["encoder"] in _BY_NAME, params["tune"] != "none"
 
     def fill(part: Path) -> None:
-        names = ("weight", "bias", "prototypes")
-        head = {n: getattr(self, f"{n}_").contiguous() for n in names}
+        head = {n: getattr(self, n) for n in _HEAD}
+        head = {n[:-1]: v.contiguous() for n, v in head.items() if v is not None}
         save_file(head, part / "head.safetensors")
-        if own:
+        if tuned or not by_name:
             _save_encoder(self.encoder_, part / "encoder")
+        if tuned and not by_name:
+            _save_encoder(self.base_, part / "base_encoder")
 
-    named = {"encoder": self.encoder if by_name else None}
     about = {
-        "params": self.get_params() | named,
+        "params": params | {"encoder": params["encoder"] if by_name else None},
         "classes": self.classes_.tolist(),
+        "keys": self.keys_,
+        "temperature": self.temperature_,
         "threshold": self.threshold_,
-        "own_encoder": own,
+        "given_threshold": self.given_threshold_,
+        "own_encoder": tuned or not by_name,
         "fingerprint": fingerprint(self.encoder_),
     }
     return write_saved(folder, "classifier", about, fill)
 
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0050
+def _device_here(fitted: str | None, asked) -> torch.device:
+    "Where a loaded encoder runs."
+    if asked is not None:
+        return usable_device(asked)
+    try:
+        return usable_device(fitted) or torch.device("cpu")
+    except ValueError as e:
+        warnings.warn(f"{e}; the loaded classifier runs on the CPU", stacklevel=3)
+        return torch.device("cpu")
+
+
+def _stored(folder: Path, about: dict) -> dict:
+    "The fitted state in a saved folder, but for its encoder and its classes."
+    from safetensors.torch import load_file
+
+    head = load_file(folder / "head.safetensors")
+    return {n: head.get(n[:-1]) for n in _HEAD} | {
+        "keys_": about.get("keys"),
+        "temperature_": about.get("temperature", 1.0),
+        "threshold_": about["threshold"],
+        "given_threshold_": about.get("given_threshold", False),
+    }
+
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #84408598
 @patch
 @classmethod
-def load(cls: FewShotClassifier, folder: str | Path) -> FewShotClassifier:
+def load(cls: FewShotClassifier, folder: str | Path, device=None) -> FewShotClassifier:
     """A saved classifier. FileNotFoundError where there is none, RuntimeError where it
     is damaged or its encoder is another one now.
-    """
-    from safetensors.torch import load_file
 
+    device: where the encoder is to run; None: on the device of the fit where there is
+    one here, else on the CPU, with a warning.
+    """
     folder = Path(folder)
-    about = read_saved(folder, "classifier")
+    with open_saved(folder, "classifier") as about:
+        return cls._opened(folder, about, device)
+
+
+@patch
+@classmethod
+def _opened(
+    cls: FewShotClassifier, folder: Path, about: dict, device
+) -> FewShotClassifier:
     params = about["params"]
-    encoder = load_encoder(
-        folder / "encoder" if about["own_encoder"] else params["encoder"]
-    )
-    if fingerprint(encoder) != about["fingerprint"]:
-        raise RuntimeError(
-            f"the encoder of {folder} is not the one that the classifier was fitted "
-            "with; install the version of then, or fit again"
-        )
-    self = cls(**params | ({} if params["encoder"] else {"encoder": encoder}))
-    head = load_file(folder / "head.safetensors")
-    self.weight_, self.bias_ = head["weight"], head["bias"]
-    self.prototypes_, self.threshold_ = head["prototypes"], about["threshold"]
-    self.encoder_, self.classes_ = encoder, np.array(about["classes"])
+    with own_modes():
+        own = about["own_encoder"]
+        encoder = load_encoder(folder / "encoder" if own else params["encoder"])
+        if fingerprint(encoder) != about["fingerprint"]:
+            raise RuntimeError(
+                f"the encoder of {folder} is not the one that the classifier was "
+                "fitted with; install the version of then, or fit again"
+            )
+        encoder = encoder.to(_device_here(params.get("device"), device))
+        base = folder / "base_encoder"
+        base = load_encoder(base) if base.is_dir() else encoder
+        given = params | ({} if params["encoder"] else {"encoder": base})
+        self = cls(**given)
+        self.__dict__.update(_stored(folder, about))
+    self.encoder_, self.base_, self.params_ = encoder, base, self.get_params()
+    self.classes_ = class_array(about["classes"])
     return self

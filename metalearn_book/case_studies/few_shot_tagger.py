@@ -5,88 +5,346 @@
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #4ee0fd7f
 from __future__ import annotations
 
+import copy
 import html
+import math
+import operator
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..book.display import Displayable
 from ..book.figures import OKABE
 from ..book.patch import patch
 from .entities import Decomposed, SpanTyping, typed_spans
-from .sequence_labels import Sentence, bio_labels
-from .sequence_labels import check_sentences, tags_of
-from ..data.files import read_saved, write_saved
+from .sequence_labels import Score, Sentence, bio_labels
+from .sequence_labels import check_sentences, mentions_of
+from .sequence_labels import score_mentions, tags_of
+from ..data.files import checksum, open_saved, write_saved
 from .tuned_taggers import adapt_top, support_examples
-from .tuned_taggers import with_one_type
+from .tuned_taggers import train_on_sources, with_one_type
 from .word_vectors import WordModel, WordTop, word_outputs
-from ..foundations.encoders import TextEncoder, check_texts
-from ..foundations.encoders import load_encoder, zero_head
+from ..data.sources import LabeledTokens
+from ..foundations.encoders import TextEncoder, check_texts, fingerprint
+from ..foundations.encoders import load_encoder, refuse_code
+from ..foundations.encoders import zero_head
+from ..foundations.estimators import Estimator, NotFittedError
 
 # %% auto #0
-__all__ = ['SAVED_SETTINGS', 'split_words', 'from_characters', 'TaggerStart', 'Entity', 'FewShotTagger', 'show_entities']
+__all__ = ['UNSPACED', 'TYPE_KEYS', 'TEXT_KEYS', 'MENTION_KEYS', 'WORD_KEYS', 'TAG_KEYS', 'DEFAULTS', 'PLAIN_START',
+           'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'SAVED_SETTINGS', 'split_words', 'from_characters', 'cut_words',
+           'read_examples', 'TaggerStart', 'Entity', 'FewShotTagger', 'NotFittedTagger', 'fit_scores', 'calibrated',
+           'show_entities']
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #fba70e24
+#: first and last character of the scripts that write no space between words
+UNSPACED = (
+    ("\u0e00", "\u0eff"),  # Thai, Lao
+    ("\u1000", "\u109f"),  # Burmese
+    ("\u1780", "\u17ff"),  # Khmer
+    ("\u1950", "\u19ff"),  # Tai Le, New Tai Lue
+    ("\u1a20", "\u1aaf"),  # Tai Tham
+    ("\u1b00", "\u1b7f"),  # Balinese
+    ("\u2e80", "\u312f"),  # radicals, Japanese, Bopomofo
+    ("\u3190", "\ua4cf"),  # Chinese, Yi
+    ("\ua980", "\ua9ff"),  # Javanese, Burmese
+    ("\uaa60", "\uaadf"),  # Burmese, Tai Viet
+    ("\uf900", "\ufaff"),  # Chinese
+    ("\uff66", "\uff9f"),  # Japanese, of half the width
+    ("\U00016fe0", "\U0001b2ff"),  # Tangut, Khitan, Japanese
+    ("\U00020000", "\U0003ffff"),  # Chinese
+)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #5e80c1a3
+#: letters by their category that are written as apostrophes and primes
+_LIKE_PUNCTUATION = ("APOSTROPHE", "PRIME", "TURNED COMMA", "SALTILLO", "HALF RING")
+
+
+@lru_cache(maxsize=None)
 def _kind(c: str) -> str:
-    "`word`, `alone` (a word of its own) or `space`, of one character."
-    group = unicodedata.category(c)[0]
-    if group in "ZC" or c.isspace():
+    """Of one character: `word`, `hangul` (a word, but of another script), `alone` (a
+    word of its own), `mark` (belongs to the one before), `joiner` (not seen) or
+    `space`."""
+    group, name = unicodedata.category(c), unicodedata.name(c, "")
+    if group[0] == "M":
+        return "mark"
+    if group == "Cf" and c != "\u200b":
+        return "joiner"
+    if group[0] == "Z" or group in ("Cc", "Cs", "Cf") or c.isspace():
         return "space"
-    if (
-        group in "PS"
-        or "\u3040" <= c <= "\u30ff"
-        or "\u3400" <= c <= "\u9fff"
-        or "\uf900" <= c <= "\ufaff"
-        or c >= "\U00020000"
-    ):
+    if group[0] in "PSC" or any(n in name for n in _LIKE_PUNCTUATION):
         return "alone"
-    return "mark" if group == "M" else "word"
+    if group[0] == "L" and any(a <= c <= b for a, b in UNSPACED):
+        return "alone"
+    return "hangul" if name.startswith("HANGUL") else "word"
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #a07c3e58
+def _joins(text: str, i: int) -> bool:
+    "Does the full stop at i stand inside of a number, or between single letters?"
+    around = text[max(i - 1, 0) : i] + text[i + 1 : i + 2]
+    if text[i] != "." or [_kind(c) for c in around] != ["word", "word"]:
+        return False
+    outer = [text[j] for j in (i - 2, i + 2) if 0 <= j < len(text)]
+    single = all(_kind(c) not in ("word", "mark") for c in outer)
+    return around.isdecimal() or (around.isalpha() and single)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #2492bd7c
-def split_words(text: str, cuts: Sequence[int] = ()) -> list[tuple[int, int]]:
+def split_words(text: str) -> list[tuple[int, int]]:
     """Where the words of a text are, as (start, end) in characters.
 
-    Chinese and Japanese characters, punctuation and symbols stand alone. cuts: places
-    where a word must end."""
-    kinds, cuts, found = [_kind(c) for c in text] + ["space"], set(cuts), []
-    start = None
-    for i, kind in enumerate(kinds):
-        if kind == "alone" and start is not None and text[i] in "-'’.":
-            if kinds[i + 1] == "word":
-                kind = "word"  # it's, e-mail, 3.5
-        if start is not None and (kind not in ("word", "mark") or i in cuts):
-            found.append((start, i))
-            start = None
-        if kind == "alone":
+    Punctuation and symbols stand alone, and so do the characters of scripts that write
+    no spaces, see `UNSPACED`. What can't be seen is no place to cut. `fit` and
+    `predict` cut alike, so a mention begins and ends where a word does."""
+    found, kinds, kind = [], [_kind(c) for c in text], "space"  # of the open word
+    for i, new in enumerate(kinds):
+        if new == "alone" and kind == "word" and _joins(text, i):
+            new = "word"
+        if new == "joiner" or (new == "mark" and kind == "space"):
+            continue
+        glued = (
+            i and text[i - 1] == "\u200d" and unicodedata.category(text[i])[0] == "S"
+        )
+        goes_on = new == kind in ("word", "hangul") or (
+            new == kind == "alone" and glued
+        )
+        if new == "mark" or goes_on:
+            found[-1] = (found[-1][0], i + 1)
+            continue
+        kind = new
+        if kind != "space":
             found.append((i, i + 1))
-        elif kind == "word" and start is None:
-            start = i
     return found
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #b61d8f02
+def _check_mark(text: str, places: Sequence[tuple[int, int]], mention: tuple) -> None:
+    "ValueError for a mention that is outside of a text, empty, or cuts a word."
+    start, end, _ = mention
+    if not 0 <= start < end <= len(text) or not text[start:end].strip():
+        raise ValueError(
+            f"mention {mention} of {text[:40]!r} is empty or lies "
+            f"outside its {len(text)} characters; give start and end as in "
+            "text[start:end]"
+        )
+    if cut := [text[a:b] for a, b in places if a < start < b or a < end < b]:
+        raise ValueError(
+            f"mention {mention} of {text[:40]!r} begins or ends inside the word "
+            f"{cut[0]!r}; mark whole words, as split_words finds them, or write a "
+            "space where a word should end. Offsets count characters of Python's "
+            "strings, not bytes"
+        )
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #7837a89e
 def from_characters(text: str, mentions: Sequence[tuple[int, int, str]]) -> Sentence:
     """Words and BIO tags of a text with mentions (start, end, type) in characters.
 
-    ValueError if one is empty, lies outside, or overlaps another."""
-    for start, end, kind in mentions:
-        if not 0 <= start < end <= len(text) or not text[start:end].strip():
-            raise ValueError(
-                f"mention ({start}, {end}, {kind!r}) of {text[:40]!r} is empty or lies "
-                f"outside its {len(text)} characters; give start and end as in "
-                "text[start:end]"
-            )
-    places = split_words(text, [p for start, end, _ in mentions for p in (start, end)])
-    inside = [
-        [i for i, (a, b) in enumerate(places) if start <= a and b <= end]
-        for start, end, _ in mentions
-    ]
-    if empty := [m for m, rows in zip(mentions, inside) if not rows]:
-        raise ValueError(f"mention {tuple(empty[0])} of {text[:40]!r} holds no word")
-    spans = [(rows[0], rows[-1] + 1, m[2]) for rows, m in zip(inside, mentions)]
+    ValueError if one is empty, lies outside, begins or ends inside a word, or overlaps
+    another."""
+    places, spans = split_words(text), []
+    for mention in map(tuple, mentions):
+        _check_mark(text, places, mention)
+        start, end, kind = mention
+        rows = [i for i, (a, b) in enumerate(places) if start <= a and b <= end]
+        if not rows:
+            raise ValueError(f"mention {mention} of {text[:40]!r} holds no word")
+        spans.append((rows[0], rows[-1] + 1, kind))
     return [text[a:b] for a, b in places], tags_of(spans, len(places))
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #c95e1f70
+def cut_words(words: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Words cut as `split_words` cuts texts, without what can't be seen, and for each
+    part the number of the word that it is of. A word of which nothing is left stays,
+    empty."""
+    cut, owner = [], []
+    for i, word in enumerate(words):
+        for a, b in split_words(word) or [(0, 0)]:
+            cut.append("".join(c for c in word[a:b] if _kind(c) != "joiner"))
+            owner.append(i)
+    return cut, owner
+
+
+def _cut_sentence(words: Sequence[str], tags: Sequence[str | None]) -> Sentence:
+    "A labelled sentence with its words cut; the parts of a mention belong to it."
+    cut, owner = cut_words(words)
+    first = [i == 0 or owner[i - 1] != owner[i] for i in range(len(owner))]
+    inner = lambda t: f"I-{t[2:]}" if t and t[0] == "B" else t
+    return cut, [tags[o] if f else inner(tags[o]) for o, f in zip(owner, first)]
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #f2087bd4
+#: names of the type of a mention, where it is a dictionary
+TYPE_KEYS = ("type", "label", "entity_group", "label_", "tag")
+#: names of a column of texts
+TEXT_KEYS = ("text",)
+#: names of a column of mentions in characters
+MENTION_KEYS = ("entities", "spans", "ents", "mentions")
+#: names of a column of words
+WORD_KEYS = ("tokens", "words")
+#: names of a column of tags
+TAG_KEYS = ("ner_tags", "tags", "labels")
+
+
+def _whole(value, what: str) -> int:
+    "A whole number as int; ValueError for anything else."
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{what} must be a whole number, got {value!r}")
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #03a9c6d8
+def _mention(m) -> tuple[int, int, str]:
+    "(start, end, type) of a mention in one of its forms; ValueError for no mention."
+    if isinstance(m, dict):
+        kind = next((m[k] for k in TYPE_KEYS if k in m), None)
+        m = (m.get("start"), m.get("end"), kind)
+    elif hasattr(m, "start_char"):  # a span of spaCy
+        m = (m.start_char, m.end_char, m.label_)
+    elif hasattr(m, "start") and hasattr(m, "type"):
+        m = (m.start, m.end, m.type)
+    if isinstance(m, str) or not hasattr(m, "__len__") or len(m) not in (3, 4):
+        raise ValueError(
+            f"{m!r} is no mention; give (start, end, type), an Entity, or a "
+            "dictionary with start, end and label"
+        )
+    start, end, kind = (v.item() if hasattr(v, "item") else v for v in m[:3])
+    if not isinstance(kind, str) or not kind.strip():
+        raise ValueError(f"the type of the mention {m!r} must be a string")
+    return _whole(start, "start"), _whole(end, "end"), str(kind)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #14d7be29
+def _tag_names(tags: Sequence, label_names: Sequence[str] | None) -> list[str | None]:
+    "Tags as strings, from strings or numbers; None for -100 and None."
+    names, found = label_names, []
+    for tag in tags:
+        tag = tag.item() if hasattr(tag, "item") else tag
+        if isinstance(tag, str) or tag is None:
+            found.append(tag)
+            continue
+        number = _whole(tag, "a tag that is no string")
+        if number == -100:
+            found.append(None)
+        elif names is None:
+            raise ValueError(
+                f"tag {number} is a number; pass label_names=[...], the names of the "
+                "tags in their order, such as ['O', 'B-city', 'I-city']"
+            )
+        elif not 0 <= number < len(names):
+            raise ValueError(f"tag {number} is none of the {len(names)} label_names")
+        else:
+            found.append(names[number])
+    return found
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #25e8cf3a
+def _pair_of(row) -> tuple:
+    "The two parts of an example: a text and its mentions, or words and their tags."
+    if hasattr(row, "ents") and hasattr(row, "text"):  # a document of spaCy
+        return row.text, list(row.ents)
+    if not isinstance(row, dict):
+        if isinstance(row, str) or not hasattr(row, "__len__") or len(row) != 2:
+            raise ValueError(
+                f"{str(row)[:60]!r} is no example; give (text, mentions), "
+                "(words, tags), or a dictionary of either. What predict answers goes "
+                "with its texts: zip(texts, found)"
+            )
+        return tuple(row)
+    for first, second in ((TEXT_KEYS, MENTION_KEYS), (WORD_KEYS, TAG_KEYS)):
+        a, b = ([k for k in keys if k in row] for keys in (first, second))
+        if a and b:
+            return row[a[0]], row[b[0]]
+    raise ValueError(
+        f"a dictionary with the keys {', '.join(map(str, row))}; it needs 'text' and "
+        "'entities', or 'tokens' and 'ner_tags'"
+    )
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #36f9d04b
+def _labelled(row, label_names: Sequence[str] | None) -> tuple[list, list]:
+    "Words and tags of one example, before they are checked."
+    a, b = _pair_of(row)
+    if isinstance(b, dict):
+        keys = [k for k in MENTION_KEYS if k in b]
+        if not keys:
+            raise ValueError(f"a dictionary without 'entities', with {', '.join(b)}")
+        b = b[keys[0]]
+    if isinstance(b, str) or not hasattr(b, "__iter__"):
+        kind = "string" if isinstance(b, str) else type(b).__name__
+        raise ValueError(f"mentions or tags must be a list, got a {kind}: {b!r:.60}")
+    b = list(b)
+    if isinstance(a, str):
+        return from_characters(str(a), [_mention(m) for m in b])
+    if not hasattr(a, "__iter__"):
+        raise ValueError(f"a text or a list of words is needed, got {a!r:.60}")
+    words = [str(w) if isinstance(w, str) else w for w in a]
+    if b and not (isinstance(b[0], str) or hasattr(b[0], "item") or b[0] is None):
+        if not isinstance(b[0], int):  # mentions, counted in words
+            return words, tags_of([_mention(m) for m in b], len(words))
+    return words, _tag_names(b, label_names)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #47a0e15c
+def _rows_of(examples, tags=None) -> list:
+    "Examples as rows, from rows, two columns, a table or a data set."
+    if isinstance(examples, LabeledTokens):
+        examples, tags = examples.tokens, examples.tags
+    if hasattr(examples, "to_dict") and hasattr(examples, "columns"):
+        examples = examples.to_dict("records")
+    if isinstance(examples, dict):
+        first, second = _pair_of(examples)
+        if isinstance(first, str) or (
+            len(first)
+            and isinstance(first[0], str)
+            and not isinstance(second[0] if len(second) else (), (list, tuple))
+        ):
+            raise ValueError("examples must be a list; put this one in a list")
+        examples, tags = first, second
+    if isinstance(examples, str) or not hasattr(examples, "__iter__"):
+        raise ValueError(f"examples must be a list, got {examples!r:.60}")
+    rows = list(examples)
+    if tags is None:
+        return rows
+    tags = list(tags)
+    if len(rows) != len(tags):
+        raise ValueError(f"{len(rows)} examples but {len(tags)} rows of tags")
+    return list(zip(rows, tags))
+
+
+def _names_of(examples, label_names) -> list[str] | None:
+    "The names of numbered tags: given as a list or by number, or a data set's own."
+    if label_names is None:
+        features = getattr(examples, "features", None) or {}
+        own = [features[k] for k in TAG_KEYS if k in features]
+        label_names = (
+            getattr(getattr(own[0], "feature", None), "names", None) if own else None
+        )
+    if isinstance(label_names, dict):
+        label_names = [
+            label_names.get(i, label_names.get(str(i))) for i in range(len(label_names))
+        ]
+    return None if label_names is None else list(label_names)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #58b1f26d
+def read_examples(
+    examples,  # a sequence of examples, or of their first halves
+    tags=None,  # their second halves, where the two come apart
+    label_names: Sequence[str] | None = None,  # of tags that are numbers, in order
+) -> list[Sentence]:
+    """Labelled sentences in any of their forms -> words, cut as `predict` cuts them,
+    and BIO tags; None for a word without a label.
+
+    A form: (text, mentions), (text, {"entities": mentions}), (words, tags), a
+    dictionary of text and entities or of tokens and ner_tags. ValueError says which
+    example is wrong."""
+    names, found = _names_of(examples, label_names), []
+    for i, row in enumerate(_rows_of(examples, tags)):
+        try:
+            found.append(_labelled(row, names))
+        except ValueError as error:
+            raise ValueError(f"examples[{i}]: {error}") from error
+    return [_cut_sentence(*sentence) for sentence in check_sentences(found)]
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #2651411b
 @dataclass
@@ -104,42 +362,104 @@ class TaggerStart:
         "The modules by name, as their weights are saved."
         return {"model": self.model, "detector": self.detector, "typing": self.typing}
 
-    @classmethod
-    def from_encoder(
-        cls, encoder: TextEncoder, n_top: int | None = None
-    ) -> TaggerStart:
-        """The start that needs no source data. n_top: as for `WordModel`, which raises
-        ValueError for a cut outside of the encoder."""
-        model = WordModel(encoder, n_top)
-        detector = model.top.with_head(zero_head(model.dim, 3))
-        return cls(
-            model, detector, SpanTyping(model.top.with_head(None)), trained=False
-        )
+    def to(self, device: str | torch.device | None) -> TaggerStart:
+        "This start, or a copy on another device. None: where it is."
+        if device is None or self.model.device == torch.empty(0, device=device).device:
+            return self
+        moved = {n: copy.deepcopy(m).to(device) for n, m in self.parts().items()}
+        return TaggerStart(**moved, trained=self.trained)
 
-    def save(self, folder: str | Path) -> None:
-        """Write weights, settings, tokenizer and checksum to a folder. ValueError for a
-        folder that holds something else."""
-        _write_tagger(folder, self, {}, {})
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #7ad3148f
+@patch
+@classmethod
+def from_encoder(
+    cls: TaggerStart, encoder: TextEncoder, n_top: int | None = None
+) -> TaggerStart:
+    """The start that needs no source data. n_top: as for `WordModel`, which raises
+    ValueError for a cut outside of the encoder."""
+    model = WordModel(encoder, n_top)
+    detector = model.top.with_head(zero_head(model.dim, 3))
+    return cls(model, detector, SpanTyping(model.top.with_head(None)), trained=False)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> TaggerStart:
-        """Read a start. FileNotFoundError if the folder has none, RuntimeError if it is
-        damaged."""
-        return _read_tagger(folder)[0]
+
+@patch
+@classmethod
+def from_sources(
+    cls: TaggerStart,
+    encoder: TextEncoder,
+    pools: dict[str, LabeledTokens],
+    steps: int = 160,
+    **options,
+) -> TaggerStart:
+    """A start that was trained on other people's labelled sentences, see
+    `train_on_sources`, which takes the options. pools: sets of tagged sentences by
+    name; their types need not be those of a task."""
+    model = WordModel(encoder)
+    train_on_sources(model, pools, steps, **options)
+    detector = model.top.with_head(copy.deepcopy(model.detector))
+    return cls(model, detector, SpanTyping(model.top.with_head(None)))
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8be4259a
+def _own_tensors(start: TaggerStart, more: dict[str, nn.Module]) -> dict[str, Tensor]:
+    "The tensors of all parts by name, on the CPU."
+    return {
+        f"{part}.{name}": t.detach().cpu().contiguous()
+        for part, module in (start.parts() | more).items()
+        for name, t in module.state_dict().items()
+    }
+
+
+def _same(tensors: dict[str, Tensor], known: dict[str, Tensor]) -> dict[str, str]:
+    "Names of tensors -> the name under which the same one is known, or came earlier."
+    seen: dict[tuple, list[str]] = {}
+    every, found = dict(known), {}
+    key = lambda t: (tuple(t.shape), t.dtype, float(t.double().sum()))
+    for name, t in known.items():
+        seen.setdefault(key(t), []).append(name)
+    for name, t in tensors.items():
+        like = [n for n in seen.get(key(t), []) if torch.equal(every[n], t)]
+        if like:
+            found[name] = like[0]
+        else:
+            seen.setdefault(key(t), []).append(name)
+            every[name] = t
+    return found
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #9cf5360b
+def _known_encoder(name: str) -> TextEncoder | None:
+    "The encoder of this name where it is at hand, without asking the network."
+    try:
+        with torch.device("cpu"):
+            return load_encoder(name, offline=True)
+    except (ValueError, OSError, RuntimeError):
+        return None
+
+
+def _encoder_tensors(encoder: TextEncoder) -> dict[str, Tensor]:
+    return {f"encoder:{n}": t for n, t in encoder.model.state_dict().items()}
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #13e73eba
 def _write_tagger(
-    folder: str | Path, start: TaggerStart, tensors: dict[str, Tensor], info: dict
+    folder: str | Path,
+    start: TaggerStart,
+    tensors: dict[str, Tensor],
+    info: dict,
+    more: dict[str, nn.Module] | None = None,
+    whole: bool = False,
 ) -> None:
     from safetensors.torch import save_file
 
-    m, weights = start.model, {}
-    for part, module in start.parts().items():
-        for name, t in module.state_dict().items():
-            weights[f"{part}.{name}"] = t.contiguous().clone()
+    m, weights = start.model, _own_tensors(start, more or {})
+    encoder = None if whole else _known_encoder(m.encoder_name)
+    elsewhere = _same(weights, _encoder_tensors(encoder) if encoder else {})
+    if needs := any(n.startswith("encoder:") for n in elsewhere.values()):
+        info = info | {"encoder_sha256": fingerprint(encoder)}
+    kept = {n: t for n, t in weights.items() if n not in elsewhere} | tensors
 
     def fill(part: Path) -> None:
-        save_file(weights | tensors, part / "weights.safetensors")
+        save_file(
+            {n: t.cpu().clone() for n, t in kept.items()}, part / "weights.safetensors"
+        )
         m.tokenizer.save_pretrained(part)
 
     about = {
@@ -147,42 +467,88 @@ def _write_tagger(
         "n_top": len(m.top.layers),
         "max_length": m.max_length,
         "encoder": m.encoder_name,
+        "needs_encoder": bool(needs),
+        "elsewhere": elsewhere,
         "trained": start.trained,
         **info,
     }
     write_saved(folder, "tagger", about, fill)
 
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #ad06471c
+def _base_tensors(folder: str | Path, about: dict) -> dict[str, Tensor]:
+    "The tensors of the encoder that a saved tagger refers to."
+    if not about["needs_encoder"]:
+        return {}
+    name, encoder = about["encoder"], _known_encoder(about["encoder"])
+    encoder = encoder or load_encoder(name)
+    if fingerprint(encoder) != about["encoder_sha256"]:
+        raise RuntimeError(
+            f"{folder} was saved for another encoder {name!r} than the one found here; "
+            "load that one, or save the tagger again with whole=True where it was made"
+        )
+    return _encoder_tensors(encoder)
+
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8e0358bf
 def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], dict]:
     from safetensors.torch import load_file
 
-    about = read_saved(folder, "tagger")
-    tensors = load_file(Path(folder) / "weights.safetensors")
-    start = _empty_start(Path(folder), about)
+    folder = Path(folder)
+    with open_saved(folder, "tagger") as about:
+        if "elsewhere" not in about:
+            raise RuntimeError(
+                f"{folder} was saved by version 0.2 of this package, which left out "
+                "what fit began with; fit on the examples again and save"
+            )
+        tensors = load_file(folder / "weights.safetensors", device="cpu")
+        every = tensors | _base_tensors(folder, about)
+        for name, place in about["elsewhere"].items():
+            tensors[name] = every[name] = every[place]
+        start = _empty_start(folder, about)
     for part, module in start.parts().items():
-        names = [k for k in tensors if k.startswith(part + ".")]
-        module.load_state_dict(
-            {k.removeprefix(part + "."): tensors.pop(k) for k in names}
-        )
+        _fill_module(module, part, tensors)
     return start, tensors, about
+
+
+def _fill_module(module: nn.Module, part: str, tensors: dict[str, Tensor]) -> None:
+    "Give a module its weights, and take them out of `tensors`."
+    names = [k for k in tensors if k.startswith(part + ".")]
+    module.load_state_dict({k.removeprefix(part + "."): tensors.pop(k) for k in names})
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8e4fea7b
 def _empty_start(folder: Path, about: dict) -> TaggerStart:
-    "The modules of a saved start, before its weights are read."
+    "The modules of a saved start, on the CPU, before its weights are read."
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+    refuse_code(about["config"], folder)
     config = dict(about["config"])
     config = AutoConfig.for_model(config.pop("model_type"), **config)
-    encoder = TextEncoder(
-        AutoModel.from_config(config),
-        AutoTokenizer.from_pretrained(folder, local_files_only=True),
-        name=about["encoder"],
-        source="folder",
-        max_length=about["max_length"],
-    ).eval()
-    start = TaggerStart.from_encoder(encoder, about["n_top"])
+    safe = {"trust_remote_code": False}  # code in a folder is never run
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        encoder = TextEncoder(
+            AutoModel.from_config(config, dtype=torch.float32, **safe),
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, **safe),
+            name=about["encoder"],
+            source="folder",
+            max_length=about["max_length"],
+        ).eval()
+        start = TaggerStart.from_encoder(encoder, about["n_top"])
     start.trained = about["trained"]
     return start
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #bf175820
+@patch
+def save(self: TaggerStart, folder: str | Path, whole: bool = False) -> None:
+    """Write weights, settings, tokenizer and checksum to a folder. whole: those of the
+    encoder too. ValueError for a folder that holds something else."""
+    _write_tagger(folder, self, {}, {}, whole=whole)
+
+
+@patch
+@classmethod
+def load(cls: TaggerStart, folder: str | Path) -> TaggerStart:
+    """Read a start. FileNotFoundError if the folder has none, RuntimeError if it is
+    damaged, or made for another encoder."""
+    return _read_tagger(folder)[0]
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #938ce2cd
 @dataclass(frozen=True)
@@ -197,15 +563,20 @@ class Entity:
     text: str
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #eec75afa
-class FewShotTagger:
+class FewShotTagger(Estimator):
     """Finds mentions of a few types in texts, after seeing a handful of sentences.
 
     start: a `TaggerStart`, the folder of one, or None: the encoder "minilm" without any
     meta-training. steps, lr, head_lr: of the detector's adaptation; None: 10 steps at
     1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one. 0 steps:
     not adapted. lean, trust: as for `typed_spans`; larger values find more mentions,
-    and more that are none. spell: as for `Decomposed`. ValueError for fewer than 0
-    steps. After `fit`: `types`, the sorted names of the types."""
+    and more that are none. threshold: mentions with a smaller score are dropped.
+    calibrate: whether scores are made probabilities, by fits to parts of the examples.
+    on_empty: "warn": an empty text has no mentions; "raise". spell: as for
+    `Decomposed`. device: where to compute; None: where the start is. ValueError for
+    settings out of range. After `fit`: `types_`, the sorted names of the types."""
+
+    _found_last = "types_"
 
     def __init__(
         self,
@@ -216,94 +587,351 @@ class FewShotTagger:
         head_lr: float | None = None,
         lean: float = 1.0,
         trust: float = 1.0,
+        threshold: float = 0.0,
+        calibrate: bool = True,
+        on_empty: str = "warn",
         spell: Callable[[str], str] | None = None,
+        device: str | torch.device | None = None,
         seed: int = 0,
     ):
-        self.start = _start_of(start)
-        trained = self.start.trained
-        if steps is not None and steps < 0:
-            raise ValueError(
-                "steps must be 0 (the detector is not adapted), more, or None, "
-                f"got {steps}"
-            )
-        self.steps = (10 if trained else 40) if steps is None else steps
-        self.lr = lr or (1e-4 if trained else 3e-4)
-        self.head_lr = head_lr or (1e-3 if trained else 1e-2)
-        self.lean, self.trust, self.spell, self.seed = lean, trust, spell, seed
-        self.types = None
+        self.start, self.spell, self.device, self.seed = start, spell, device, seed
+        self.steps, self.lr, self.head_lr = steps, lr, head_lr
+        self.lean, self.trust, self.threshold = lean, trust, threshold
+        self.calibrate, self.on_empty = calibrate, on_empty
+        self.check_settings()
+
+    @property
+    def types(self) -> list[str] | None:
+        "The names of the types, `types_`; None before `fit`."
+        return getattr(self, "types_", None)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #d1397a4e
+def _check_number(name: str, value, low: float, high: float = math.inf) -> None:
+    "ValueError for what is no number from low to high."
+    try:
+        good = not isinstance(value, (str, bool)) and low <= float(value) <= high
+        good = good and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        limits = (
+            f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        )
+        limits = "a finite number" if low == -math.inf else limits
+        raise ValueError(f"{name} must be {limits}, got {value!r}")
+
+
+@patch
+def check_settings(self: FewShotTagger) -> None:
+    "ValueError for a setting that is out of range."
+    if self.steps is not None and (_whole(self.steps, "steps") < 0):
+        raise ValueError(
+            "steps must be 0 (the detector is not adapted), more, or None, "
+            f"got {self.steps}"
+        )
+    for name in ("lr", "head_lr"):
+        if getattr(self, name) is not None:
+            _check_number(name, getattr(self, name), 0)
+    _check_number("lean", self.lean, -math.inf)
+    _check_number("trust", self.trust, -math.inf)
+    _check_number("threshold", self.threshold, 0, 1)
+    _check_number("seed", _whole(self.seed, "seed"), 0, 2**63 - 1)
+    if self.on_empty not in ("warn", "raise"):
+        raise ValueError(f"on_empty must be 'warn' or 'raise', got {self.on_empty!r}")
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #e2468b5f
+class NotFittedTagger(NotFittedError, RuntimeError):
+    "The tagger's `NotFittedError`; also a RuntimeError, which it was before 0.3."
+
+
+@patch
+def check_fitted(self: FewShotTagger) -> None:
+    "NotFittedError, which is a RuntimeError too, before `fit`."
+    if not self.__sklearn_is_fitted__():
+        raise NotFittedTagger(
+            "this tagger has seen no example yet; call fit(examples), "
+            "or load a saved one"
+        )
+
+
+@patch
+def __sklearn_tags__(self: FewShotTagger):
+    "What scikit-learn asks about an estimator; it is imported here and nowhere else."
+    from sklearn.utils import InputTags, Tags, TargetTags
+
+    return Tags(
+        estimator_type=None,
+        target_tags=TargetTags(required=False),
+        transformer_tags=None,
+        regressor_tags=None,
+        classifier_tags=None,
+        input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
+    )
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #96a9754f
-def _start_of(start: TaggerStart | str | Path | None) -> TaggerStart:
+def _start_of(start: TaggerStart | str | Path | None, device) -> TaggerStart:
     "A start, the start in a folder, or the one that needs no source data."
-    if isinstance(start, TaggerStart):
-        return start
     if start is None:
-        return TaggerStart.from_encoder(load_encoder("minilm"))
-    return TaggerStart.load(start)
+        with torch.device("cpu"):
+            start = TaggerStart.from_encoder(load_encoder("minilm"))
+    elif not isinstance(start, TaggerStart):
+        start = TaggerStart.load(start)
+    return start.to(device)
+
+
+#: steps, lr and head_lr by default, from a trained start and from a plain one
+DEFAULTS = {True: (10, 1e-4, 1e-3), False: (40, 3e-4, 1e-2)}
+
+#: what a fit from a plain start says
+PLAIN_START = (
+    "this tagger begins with an encoder that was never trained to find mentions: with "
+    "few examples it is hardly better than a list of the names that they hold. Train "
+    "a start on tagged sentences of any types, "
+    "start = TaggerStart.from_sources(load_encoder('minilm'), "
+    "{'name': load_dataset_by_name('crossner')}), and pass "
+    "FewShotTagger(start); start.save(folder) keeps it"
+)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #e7d2fce4
+@dataclass
+class _State:
+    "What a tagger has learned: detector, vectors and labels of spans, types."
+
+    start: TaggerStart
+    detector: WordTop
+    z: Tensor
+    y: Tensor
+    types: list[str]
+
+
 @patch
-def fit(self: FewShotTagger, examples: Sequence) -> FewShotTagger:
-    """examples: (words, tags), or (text, mentions) with mentions (start, end, type) in
-    characters. ValueError says which example is wrong."""
-    sentences = check_sentences(
-        [from_characters(a, b) if isinstance(a, str) else (a, b) for a, b in examples]
+def _learn(
+    self: FewShotTagger, start: TaggerStart, sentences: Sequence[Sentence]
+) -> _State:
+    types = sorted(
+        {t[2:] for _, tags in sentences for t in tags if t not in ("O", None)}
     )
-    types = sorted({t[2:] for _, tags in sentences for t in tags if t != "O"})
-    if not types:
+    given = (self.steps, self.lr, self.head_lr)
+    steps, lr, head_lr = (
+        default if value is None else value
+        for value, default in zip(given, DEFAULTS[start.trained])
+    )
+    detector = adapt_top(
+        start.detector,
+        support_examples(start.model, with_one_type(sentences), bio_labels(["any"])),
+        lr=float(lr),
+        head_lr=float(head_lr),
+        steps=int(steps),
+        seed=int(self.seed),
+    )
+    scout = start.detector if start.trained else None
+    recipe = Decomposed(start.model, detector, start.typing, scout, spell=self.spell)
+    return _State(start, detector, *recipe.span_examples(sentences, types), types)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #f3579c60
+@patch
+def _spans(
+    self: FewShotTagger, state: _State, sentences: Sequence[Sequence[str]]
+) -> list[list[tuple[int, int, str, float]]]:
+    "Mentions (start, end, type, score by Eq. (ENT-2)) in words that are cut."
+    typing = state.start.typing
+    classify = typing.classify(state.z, state.y, len(state.types))
+    nets = [state.detector, typing.body]
+    both = word_outputs(state.start.model, nets, sentences)
+    return [
+        typed_spans(row, z, state.types, classify, self.lean, self.trust)
+        for row, z in zip(*both)
+    ]
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #157b9e82
+def fit_scores(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+    """Slope and shift (a, b) of Eq. (FST-1), by L-BFGS; (1, 0) without scores."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return _slope_and_shift(scores, right)
+
+
+def _slope_and_shift(
+    scores: Sequence[float], right: Sequence[bool]
+) -> tuple[float, float]:
+    x = torch.tensor(list(scores), device="cpu", dtype=torch.float64)
+    x = x.clamp(1e-6, 1 - 1e-6).logit()
+    r = torch.tensor([float(v) for v in right], device="cpu", dtype=torch.float64)
+    w = torch.zeros(2, device="cpu", dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([w], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        z = w[0].exp() * x + w[1]
+        value = nn.functional.softplus(z).sum() - r @ z
+        value = value + w.square().sum() / (2 * PRIOR_WIDTH**2)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    slope, shift = w.detach().tolist()
+    return math.exp(slope), shift
+
+
+#: s of Eq. (FST-1): how far a calibration goes from the scores as they are where
+#: little was found
+PRIOR_WIDTH = 0.5
+
+
+def calibrated(score: float, slope: float, shift: float) -> float:
+    "The probability that a score means, Eq. (FST-1). slope, shift: from `fit_scores`."
+    p = min(max(score, 1e-6), 1 - 1e-6)
+    return 1 / (1 + math.exp(-slope * math.log(p / (1 - p)) - shift))
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #379db1a4
+#: parts into which examples are divided
+FOLDS = 3
+#: spans that are enough to calibrate with
+ENOUGH_SPANS = 40
+
+
+@patch
+def _held_out(
+    self: FewShotTagger, start: TaggerStart, sentences: Sequence[Sentence]
+) -> tuple[list[float], list[bool]]:
+    "Scores of spans in sentences that were left out of the fit, and which are right."
+    scores, right = [], []
+    held_types = lambda s: sorted({t[2:] for t in s[1] if t not in ("O", None)})
+    dealt = sorted(sentences, key=held_types)  # each type goes to all of the parts
+    for fold in range(FOLDS):
+        rest = [s for i, s in enumerate(dealt) if i % FOLDS != fold]
+        held = dealt[fold::FOLDS]
+        if not held or not any(t not in ("O", None) for _, tags in rest for t in tags):
+            continue
+        state = self._learn(start, rest)
+        for (_, tags), found in zip(held, self._spans(state, [w for w, _ in held])):
+            true = {(a, b): t for a, b, t in mentions_of(tags)}
+            for a, b, kind, p in found:
+                known = true.get((a, b), kind) in state.types
+                if known and None not in tags[a:b]:
+                    scores.append(p), right.append(true.get((a, b)) == kind)
+        if len(scores) >= ENOUGH_SPANS:
+            break
+    return scores, right
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #59bfd3c6
+@patch
+def fit(
+    self: FewShotTagger,
+    examples: Sequence,
+    tags: Sequence | None = None,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> FewShotTagger:
+    """Learn from a handful of examples, whatever was learned before -> self.
+
+    examples, tags, label_names: as for `read_examples`; the names are kept for
+    `score`. ValueError says which example is wrong."""
+    self.check_settings()
+    names = _names_of(examples, label_names)
+    sentences = read_examples(examples, tags, names)
+    if not any(t not in ("O", None) for _, row in sentences for t in row):
         raise ValueError("no example holds a mention; label at least one")
-    model, detector, typing = self.start.model, self.start.detector, self.start.typing
-    self.detector = adapt_top(
-        detector,
-        support_examples(model, with_one_type(sentences), bio_labels(["any"])),
-        lr=self.lr,
-        head_lr=self.head_lr,
-        steps=self.steps,
-        seed=self.seed,
-    )
-    scout = detector if self.start.trained else None
-    recipe = Decomposed(model, detector, typing, scout, spell=self.spell)
-    self.z, self.y = recipe.span_examples(sentences, types)
-    self.types = types
+    with torch.inference_mode(False), torch.enable_grad():
+        start = _start_of(self.start, self.device)
+        if not start.trained and not getattr(self, "_said_plain", False):
+            warnings.warn(PLAIN_START, stacklevel=2)
+        state = self._learn(start, sentences)
+        slopes = None
+        if self.calibrate:
+            slopes = fit_scores(*self._held_out(start, sentences))
+    found = {"state_": state, "label_names_": names, "_said_plain": True}
+    found["calibration_"] = slopes
+    vars(self).update(found, types_=state.types)
     return self
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #39e01f99
+def _strings(words, i: int) -> list[str]:
+    "The words of sentence i; ValueError for what is no list of strings."
+    if isinstance(words, (str, dict)) or not hasattr(words, "__iter__"):
+        raise ValueError(
+            f"sentences[{i}] is a {type(words).__name__}; give a list of words, or "
+            "pass texts to predict"
+        )
+    words = list(words)
+    if odd := [w for w in words if not isinstance(w, str)]:
+        raise ValueError(f"sentences[{i}] has the word {odd[0]!r}, which is no string")
+    return [str(w) for w in words]
+
+
+def _in_given_words(found: Sequence[tuple], owner: Sequence[int]) -> list[tuple]:
+    """Mentions in cut words -> in the words that they were cut from; of two in the same
+    word the surer one."""
+    taken, kept = set(), []
+    for a, b, kind, p in sorted(found, key=lambda m: -m[3]):
+        first, last = owner[a], owner[b - 1] + 1
+        if taken.isdisjoint(range(first, last)):
+            taken.update(range(first, last))
+            kept.append((first, last, kind, p))
+    return sorted(kept)
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #6ac0e4d7
 @patch
 def find(
     self: FewShotTagger, sentences: Sequence[Sequence[str]]
 ) -> list[list[tuple[int, int, str, float]]]:
-    "Mentions (start, end, type, score) in words, of sentences that are split already."
-    typing = self.start.typing
-    classify = typing.classify(self.z, self.y, len(self.types))
-    both = word_outputs(self.start.model, [self.detector, typing.body], sentences)
-    return [
-        typed_spans(row, z, self.types, classify, self.lean, self.trust)
-        for row, z in zip(*both)
-    ]
+    """Mentions (start, end, type, score) in words, of sentences that are split already.
+
+    NotFittedError before `fit`, ValueError for what is no list of lists of words."""
+    self.check_fitted()
+    self.check_settings()
+    cut = [cut_words(_strings(words, i)) for i, words in enumerate(sentences)]
+    rows = [i for i, (words, _) in enumerate(cut) if words]
+    found: list[list] = [[] for _ in cut]
+    for i, spans in zip(rows, self._spans(self.state_, [cut[i][0] for i in rows])):
+        if self.calibration_:
+            spans = [(*m[:3], calibrated(m[3], *self.calibration_)) for m in spans]
+        spans = [m for m in spans if m[3] >= self.threshold]
+        found[i] = _in_given_words(spans, cut[i][1])
+    return found
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #7bd1f5e8
+@patch
+def _check_given(self: FewShotTagger, texts: Sequence[str]) -> list[str]:
+    "The texts as a list, after a word about those that are empty."
+    if hasattr(texts, "columns") or isinstance(texts, dict):
+        names = ", ".join(map(str, texts))
+        raise ValueError(
+            f"texts must be a list of strings, got a {type(texts).__name__} with "
+            f"{names}; pass one column, such as df['text']"
+        )
+    texts = list(texts) if not isinstance(texts, str) else texts
+    blank = [i for i, t in enumerate(texts) if isinstance(t, str) and not t.strip()]
+    if isinstance(texts, str) or self.on_empty == "raise":
+        return check_texts(texts)
+    check_texts(["-" if i in set(blank) else t for i, t in enumerate(texts)])
+    if blank:
+        warnings.warn(
+            f"texts[{blank[0]}] is empty or only white space ({len(blank)} such of "
+            f"{len(texts)}); it has no mentions",
+            stacklevel=3,
+        )
+    return texts
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #7c0a67fb
 @patch
 def predict(
     self: FewShotTagger, texts: Sequence[str], chunk: int = 256
 ) -> list[list[Entity]]:
-    """The mentions of each text, in order.
+    """The mentions of each text, in order; `text[e.start : e.end]` is one.
 
-    Texts of any length; `chunk` texts are in memory at a time. ValueError for an empty
-    text, RuntimeError before `fit`."""
-    if self.types is None:
-        raise RuntimeError(
-            "this tagger has seen no example yet; call fit(examples), "
-            "or load a saved one"
-        )
-    texts, found = check_texts(texts), []
+    Texts of any length; `chunk` texts are in memory at a time. An empty text has none,
+    with a warning. NotFittedError before `fit`, ValueError for what is no list of
+    strings."""
+    self.check_fitted()
+    if _whole(chunk, "chunk") < 1:
+        raise ValueError(f"chunk must be 1 or more, got {chunk}")
+    texts, found = self._check_given(texts), []
     for at in range(0, len(texts), chunk):
         some = texts[at : at + chunk]
         places = [split_words(t) for t in some]
-        rows = [i for i, p in enumerate(places) if p]  # others hold no word
-        words = [[some[i][a:b] for a, b in places[i]] for i in rows]
-        mentions = dict(zip(rows, self.find(words))) if rows else {}
-        for i, text in enumerate(some):
-            found.append(_in_characters(text, places[i], mentions.get(i, [])))
+        words = [[t[a:b] for a, b in row] for t, row in zip(some, places)]
+        for text, row, mentions in zip(some, places, self.find(words)):
+            found.append(_in_characters(text, row, mentions))
     return found
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #fd18da5e
@@ -312,33 +940,78 @@ def _in_characters(
 ) -> list[Entity]:
     "Mentions (start, end, type, score) in words -> entities in characters."
     spans = [(places[a][0], places[b - 1][1], kind, p) for a, b, kind, p in mentions]
-    return [Entity(a, b, kind, p, text[a:b]) for a, b, kind, p in spans]
+    return [Entity(a, b, kind, p, str(text[a:b])) for a, b, kind, p in spans]
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #9df3170a
+@patch
+def score_of(
+    self: FewShotTagger,
+    examples: Sequence,
+    tags: Sequence | None = None,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> Score:
+    """Right, predicted and true mentions of labelled examples.
+
+    examples, tags, label_names: as for `fit`, whose names are taken where none are
+    given. A mention that touches a word without a label is not counted."""
+    self.check_fitted()
+    names = _names_of(examples, label_names) or self.label_names_
+    sentences = read_examples(examples, tags, names)
+    true, guess = [], []
+    for (words, row), found in zip(sentences, self.find([w for w, _ in sentences])):
+        known = [m[:3] for m in found if None not in row[m[0] : m[1]]]
+        true.append(["O" if t is None else t for t in row])
+        guess.append(tags_of(known, len(words)))
+    return score_mentions(true, guess)
+
+
+@patch
+def score(
+    self: FewShotTagger,
+    examples: Sequence,
+    tags: Sequence | None = None,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> float:
+    """F1 of all mentions of labelled examples, from 0 to 1. examples, tags,
+    label_names: as for `score_of`."""
+    return self.score_of(examples, tags, label_names=label_names).f1
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #1431d2f1
-#: settings that are saved; `spell` is a function and is not
-SAVED_SETTINGS = ("steps", "lr", "head_lr", "lean", "trust", "seed")
+#: settings that are saved; `start` is saved as its weights, `spell` is a function
+SAVED_SETTINGS = ("steps", "lr", "head_lr", "lean", "trust", "threshold")
+SAVED_SETTINGS += ("calibrate", "on_empty", "seed")
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #18a28fa6
 @patch
-def save(self: FewShotTagger, folder: str | Path) -> None:
-    """Write the adapted tagger to a folder, in place of a saved one: weights, settings
-    but for `spell`, tokenizer.
+def save(self: FewShotTagger, folder: str | Path, whole: bool = False) -> None:
+    """Write the fitted tagger to a folder, in place of a saved one: weights that differ
+    from the encoder's, settings but for `spell` and `device`, tokenizer. whole: the
+    encoder's weights too.
 
-    ValueError for a folder that holds something else, RuntimeError before `fit`."""
-    if self.types is None:
-        raise RuntimeError("there is nothing to save yet; call fit(examples) first")
-    first = self.start
-    adapted = TaggerStart(first.model, self.detector, first.typing, first.trained)
-    settings = {n: getattr(self, n) for n in SAVED_SETTINGS}
-    vectors, info = {"z": self.z, "y": self.y}, {"types": self.types}
-    _write_tagger(folder, adapted, vectors, info | {"settings": settings})
+    ValueError for a folder that holds something else, NotFittedError before `fit`."""
+    self.check_fitted()
+    plain = lambda v: v.item() if hasattr(v, "item") else v
+    info = {
+        "types": self.types_,
+        "settings": {n: plain(getattr(self, n)) for n in SAVED_SETTINGS},
+        "calibration": self.calibration_,
+        "label_names": self.label_names_,
+        "spelled": self.spell is not None,
+    }
+    state = self.state_
+    more, vectors = {"fitted": state.detector}, {"z": state.z, "y": state.y}
+    _write_tagger(folder, state.start, vectors, info, more, whole)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #cb2d7fa9
 @patch
 @classmethod
-def load(cls: FewShotTagger, folder: str | Path) -> FewShotTagger:
-    """Read a saved tagger; it predicts, and `fit` adapts it further with the same
-    settings (`spell` has to be set again).
+def load(
+    cls: FewShotTagger, folder: str | Path, device: str | torch.device | None = None
+) -> FewShotTagger:
+    """Read a saved tagger; it predicts, and `fit` begins where it began (`spell` has
+    to be set again). device: where to compute; None: on the CPU.
 
     FileNotFoundError or RuntimeError if there is none or if it is damaged."""
     start, tensors, about = _read_tagger(folder)
@@ -347,9 +1020,21 @@ def load(cls: FewShotTagger, folder: str | Path) -> FewShotTagger:
             f"{folder} holds a start that was not fitted; pass it to "
             "FewShotTagger(start=...) and call fit"
         )
-    tagger = cls(start, **about["settings"])
-    tagger.detector, tagger.types = start.detector, about["types"]
-    tagger.z, tagger.y = tensors["z"], tensors["y"]
+    detector = copy.deepcopy(start.detector)
+    _fill_module(detector.requires_grad_(False), "fitted", tensors)
+    start, detector = start.to(device), detector.to(device or "cpu")
+    z, y = (tensors[n].to(start.model.device) for n in ("z", "y"))
+    tagger = cls(start, device=device, **about["settings"])
+    tagger.calibration_ = about["calibration"] and tuple(about["calibration"])
+    tagger.label_names_ = about["label_names"]
+    tagger.state_ = _State(start, detector, z, y, about["types"])
+    if about["spelled"]:
+        warnings.warn(
+            f"{folder} was fitted with a spell, which is not saved; "
+            "set_params(spell=...) before the next fit",
+            stacklevel=2,
+        )
+    tagger.types_ = about["types"]
     return tagger
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #29d4af3d

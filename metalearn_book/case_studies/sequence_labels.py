@@ -24,56 +24,29 @@ from ..data.tagged import bio_error, bio_from_types
 from ..foundations.training import Evaluation
 
 # %% auto #0
-__all__ = ['Sentence', 'Mention', 'check_sentences', 'mentions_of', 'tags_of', 'repair_tags', 'bio_labels', 'bio_transitions',
-           'viterbi', 'lean_to_mentions', 'decode_bio', 'decode_types', 'Score', 'score_by_type', 'score_mentions',
-           'only_types', 'mention_counts', 'with_types_only', 'greedy_rows', 'Episode', 'EpisodeSampler',
-           'f1_of_episodes', 'pool_checksum', 'save_episodes', 'load_episodes']
+__all__ = ['Sentence', 'Mention', 'OPENING', 'CLOSING', 'mentions_of', 'tags_of', 'split_tag', 'repair_tags', 'opening_error',
+           'check_sentences', 'bio_labels', 'bio_transitions', 'viterbi', 'lean_to_mentions', 'decode_bio',
+           'decode_types', 'Score', 'score_by_type', 'score_mentions', 'only_types', 'mention_counts',
+           'with_types_only', 'greedy_rows', 'Episode', 'EpisodeSampler', 'f1_of_episodes', 'pool_checksum',
+           'save_episodes', 'load_episodes']
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #d7a61c0e
+from ..data.files import checksum, made
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #fc366c0e
 #: the words of a sentence, and one BIO tag for each
 Sentence = tuple[list[str], list[str]]
-
-# %% ../../nbs/case_studies/25_sequence_labels.ipynb #fdbfb273
-def _sentence_error(words: Sequence[str], tags: Sequence[str]) -> str | None:
-    "What is wrong with one labelled sentence, and what to do; None for a good one."
-    if isinstance(words, str) or isinstance(tags, str):
-        return ": words and tags must be lists, got a string; split it into words first"
-    if len(words) != len(tags):
-        return (
-            f" has {len(words)} words but {len(tags)} tags; give one tag for each word"
-        )
-    if not words or any(not w.strip() for w in words):
-        what = "no words" if not words else "an empty word"
-        return f" has {what}; drop it together with its tag"
-    if problem := bio_error(list(tags)):
-        return f": {problem}; correct the tags, or pass them through repair_tags()"
-    return None
-
-# %% ../../nbs/case_studies/25_sequence_labels.ipynb #1e4f05c8
-def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
-    """Sentences as (words, tags), with lists in place of other sequences.
-
-    ValueError, with the sentence and the word, where there are none, where words and
-    tags do not match, or where tags are not BIO."""
-    sentences = list(sentences)
-    if not sentences:
-        raise ValueError(
-            "there are no sentences; pass a list of (words, tags), "
-            "such as [(['in', 'Rome'], ['O', 'B-city'])]"
-        )
-    for i, (words, tags) in enumerate(sentences):
-        if error := _sentence_error(words, tags):
-            raise ValueError(f"sentence {i}{error}")
-    return [(list(words), list(tags)) for words, tags in sentences]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #9ab3e72a
 Mention = tuple[int, int, str]  # first word, word after the last one, type
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #980132a0
 def mentions_of(tags: Sequence[str]) -> list[Mention]:
-    """Mentions (start, end, type) of a BIO sequence, end exclusive.
+    """Mentions (start, end, type) of a BIO sequence, end exclusive. None stands for a
+    word whose label is not known, and belongs to no mention.
 
     ValueError if it is not valid; `repair_tags` makes it so."""
+    tags = ["O" if t is None else t for t in tags]
     if problem := bio_error(list(tags)):
         raise ValueError(f"{problem}; pass the tags through repair_tags() first")
 
@@ -103,15 +76,122 @@ def tags_of(mentions: Sequence[Mention], n_words: int) -> list[str]:
         tags[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
     return tags
 
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #7d0c35ab
+#: letters that open a mention, in BIO, BIOES, BILOU, BMES and BMEWO
+OPENING = "BSUW"
+#: letters after which it can't go on
+CLOSING = "ELSUW"
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """Letter and type of a tag; `("O", "")` outside. ValueError for what is no tag."""
+    if isinstance(tag, str) and tag == "O":
+        return "O", ""
+    if not isinstance(tag, str) or tag[:1] not in [*"BIELSUMW"] or tag[1:2] != "-":
+        raise ValueError(
+            f"tag {tag!r} is neither O nor B-type nor I-type, nor E, L, S, U or M of "
+            "other schemes; tags that are numbers need the names of the labels"
+        )
+    if len(tag) < 3:
+        raise ValueError(f"tag {tag!r} is neither O nor B-type: it names no type")
+    return tag[0], str(tag[2:])
+
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #a5ef0b20
-def repair_tags(tags: Sequence[str]) -> list[str]:
-    """A valid sequence: an `I-` that continues nothing opens an entity of its own, as
-    in the CoNLL scorer."""
-    out: list[str] = []
+def repair_tags(tags: Sequence[str | None]) -> list[str | None]:
+    """A valid BIO sequence, from BIO, BIOES or BILOU: a tag that continues nothing
+    opens an entity of its own, as in the CoNLL scorer. ValueError for what is no tag.
+
+    None, a word whose label is not known, stays, but for one inside of an entity."""
+    out, going_on = [], None  # the type of an entity that the next word may continue
     for tag in tags:
-        continues = tag[:2] == "I-" and out and out[-1][2:] == tag[2:]
-        out.append("B-" + tag[2:] if tag[:2] == "I-" and not continues else tag)
+        letter, kind = ("", None) if tag is None else split_tag(tag)
+        if letter in ("", "O"):
+            out.append(tag if tag is None else "O")
+            going_on = going_on if tag is None else None
+            continue
+        opens = letter in OPENING or kind != going_on
+        for i in range(len(out) - 1, -1, -1):
+            if opens or out[i] is not None:
+                break
+            out[i] = f"I-{kind}"
+        out.append(f"B-{kind}" if opens else f"I-{kind}")
+        going_on = None if letter in CLOSING else kind
     return out
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #3e9d84c2
+def opening_error(tags: Sequence[str | None]) -> str | None:
+    """What `repair_tags` had to repair: the first tag that continues nothing, in words;
+    None where it only translates."""
+    for i, (tag, fixed) in enumerate(zip(tags, repair_tags(tags))):
+        if fixed and fixed[0] == "B" and tag[0] not in OPENING:
+            before = tags[i - 1] if i else "O"
+            return (
+                f"tag {str(tag)!r} at token {i} follows {before!r}, but an entity "
+                "opens with B-"
+            )
+    return None
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #fdbfb273
+def _sentence_error(words: Sequence[str], tags: Sequence[str]) -> str | None:
+    "What is wrong with one labelled sentence, and what to do; None for a good one."
+    if len(words) != len(tags):
+        return (
+            f" has {len(words)} words but {len(tags)} tags; give one tag for each word"
+        )
+    if odd := [w for w in words if not isinstance(w, str)]:
+        return f": a word is the {type(odd[0]).__name__} {odd[0]!r}; give strings"
+    if not words or any(not w.strip() for w in words):
+        what = "no words" if not words else "an empty word"
+        return f" has {what}; drop it together with its tag"
+    try:
+        opened = opening_error(tags)
+    except ValueError as error:
+        return f": {error}"
+    if opened:
+        return f": {opened}; correct the tags, or pass them through repair_tags()"
+    return None
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #4b7e21d9
+def _lists(sentence: Sequence) -> tuple[list, list]:
+    "Words and tags as lists; ValueError where they are something else."
+    try:
+        words, tags = sentence
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f" is no pair of words and tags, but {str(sentence)[:60]!r}"
+        ) from error
+    for part in (words, tags):
+        if isinstance(part, (str, dict)) or not hasattr(part, "__iter__"):
+            kind = "string" if isinstance(part, str) else type(part).__name__
+            raise ValueError(
+                f": words and tags must be lists, got a {kind}; "
+                "split it into words first"
+            )
+    return list(words), list(tags)
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #1e4f05c8
+def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
+    """Sentences as (words, tags), with lists in place of other sequences and BIO in
+    place of BIOES and BILOU.
+
+    ValueError, with the sentence and the word, where there are none, where words and
+    tags do not match, or where tags are not valid."""
+    sentences = list(sentences)
+    if not sentences:
+        raise ValueError(
+            "there are no sentences; pass a list of (words, tags), "
+            "such as [(['in', 'Rome'], ['O', 'B-city'])]"
+        )
+    found = []
+    for i, sentence in enumerate(sentences):
+        try:
+            words, tags = _lists(sentence)
+        except ValueError as error:
+            raise ValueError(f"sentence {i}{error}") from error
+        if error := _sentence_error(words, tags):
+            raise ValueError(f"sentence {i}{error}")
+        found.append(([str(w) for w in words], repair_tags(tags)))
+    return found
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #d15bb37c
 def bio_labels(types: Sequence[str]) -> list[str]:
@@ -124,11 +204,8 @@ def bio_transitions(labels: Sequence[str]) -> tuple[Tensor, Tensor]:
     one: 0 where BIO allows it, minus infinity where not."""
     after = [[b[:2] != "I-" or a[2:] == b[2:] for b in labels] for a in labels]
     opens = [b[:2] != "I-" for b in labels]
-    allowed, first = torch.tensor(after), torch.tensor(opens)
-    return (
-        torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf),
-        torch.zeros(first.shape).masked_fill(~first, -math.inf),
-    )
+    scores = lambda allowed: torch.tensor(allowed, device="cpu").float().log()
+    return scores(after), scores(opens)
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #cc3d7d07
 def viterbi(
@@ -156,8 +233,8 @@ def viterbi(
 def lean_to_mentions(logits: Tensor, lean: float) -> Tensor:
     """Log-probabilities `(..., L)` after the logit of O, the first one, was lowered by
     `lean`."""
-    outside = F.one_hot(torch.tensor(0), logits.shape[-1])
-    return (logits - lean * outside).log_softmax(-1)
+    outside, inside = logits[..., :1], logits[..., 1:]
+    return torch.cat([outside - lean, inside], -1).log_softmax(-1)
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #c93ee50e
 def decode_bio(
@@ -167,7 +244,7 @@ def decode_bio(
 
     lean: lowers the logit of O."""
     transitions, first = bio_transitions(labels)
-    rows = [lean_to_mentions(row, lean) for row in logits]
+    rows = [lean_to_mentions(row.cpu(), lean) for row in logits]
     return [[labels[i] for i in viterbi(row, transitions, first)[0]] for row in rows]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #e2f0af60
@@ -375,7 +452,7 @@ def f1_of_episodes(
         tag: Callable = method.adapt(e.sentences(pool), e.types)
         guess = tag([words for words, _ in query])
         found.append(score_mentions([tags for _, tags in query], guess).f1)
-    return Evaluation(torch.tensor(found), seed)
+    return Evaluation(torch.tensor(found), seed, bounds=(0.0, 1.0))
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #177cc33c
 def pool_checksum(pool: LabeledTokens) -> str:
@@ -395,7 +472,8 @@ def save_episodes(
         **info,
         "episodes": [vars(e) for e in episodes],
     }
-    Path(path).write_text(json.dumps(content), encoding="utf-8")
+    with made(path) as part:
+        part.write_text(json.dumps(content | {"checksum": checksum(content)}))
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #79d4c33a
 def load_episodes(path: str | Path, pool: LabeledTokens) -> list[Episode]:
@@ -415,5 +493,11 @@ def load_episodes(path: str | Path, pool: LabeledTokens) -> list[Episode]:
             f"{path} was made for {content.get('pool')} with {content.get('rows')} "
             f"rows; these {len(pool)} rows of {pool.name} are others. "
             "Load the same part and domain in the same order"
+        )
+    found = content.pop("checksum", None)  # files of version 0.2 have none
+    if found is not None and found != checksum(content):
+        raise ValueError(
+            f"{path} is damaged: its checksum is wrong; write it again with "
+            "save_episodes, or take a good copy"
         )
     return episodes

@@ -18,15 +18,17 @@ from tqdm.auto import tqdm
 from ..book.patch import patch
 from ..data import LabeledTexts, class_split, load_dataset_by_name
 from ..foundations.encoders import TextEncoder, check_texts
-from ..foundations.encoders import fit_linear_head, length_batches
-from ..foundations.encoders import warmup_linear
+from ..foundations.encoders import fit_linear_heads, length_batches
+from ..foundations.estimators import whole_number
+from ..foundations.fine_tuning import warmup_linear
 from ..foundations.tasks import ClassTasks
-from ..metric.closed_form import RidgeHead
+from ..metric.closed_form import RidgeHead, ridge_weights
 from ..metric.prototypes import ProtoNet
 
 # %% auto #0
 __all__ = ['corpus', 'draw_shots', 'prototype_loss', 'contrastive_loss', 'pair_loss', 'ClassBatches', 'embed', 'unfreeze',
-           'train_encoder', 'split_episodes', 'fit_head', 'head_accuracies', 'full_way', 'drawn_rows', 'mean_and_range']
+           'train_encoder', 'split_episodes', 'weighted_means', 'fit_head', 'head_accuracies', 'full_way', 'drawn_rows',
+           'mean_and_range']
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #761eb5e2
 def corpus(
@@ -218,8 +220,14 @@ def unfreeze(encoder: TextEncoder, layers: int | None = 3) -> list[nn.Parameter]
         raise ValueError(
             f"layers={layers} is not None or a number from 1 to {encoder.n_layers}"
         )
+    stack = getattr(getattr(encoder.model, "encoder", None), "layer", None)
+    if stack is None:
+        raise ValueError(
+            f"a {type(encoder.model).__name__} can't be tuned here: its layers are not "
+            "in model.encoder.layer, as those of BERT are; leave it frozen"
+        )
     encoder.requires_grad_(False)
-    top = encoder.model.encoder.layer[-(layers or encoder.n_layers) :]
+    top = stack[-(layers or encoder.n_layers) :]
     return list(top.requires_grad_(True).parameters())
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #35d9b9cb
@@ -253,12 +261,14 @@ def train_encoder(
     lists the loss of every step. The sets are other tasks (meta-training), or the task
     itself (tuning). A loss with parameters is trained too.
     """
+    steps = whole_number(steps, "steps", 0)
     batches = ClassBatches(sets, n_classes, per_class, seed)
     encoder = copy.deepcopy(encoder)
     weights, device = unfreeze(encoder, layers), encoder.model.device
     optimizer, schedule = _optimizer(weights, loss, lr, steps)
     ids, encoder.losses = encoder.token_ids(batches.texts), []
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    chips = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=chips), torch.enable_grad():
         torch.manual_seed(seed)
         encoder.train()
         for _ in tqdm(range(steps), "training", disable=not progress, leave=False):
@@ -295,19 +305,50 @@ def split_episodes(
     ]
     return ClassTasks(x[rows], [data.labels[i] for i in rows], 5, k, n_query)
 
+# %% ../../nbs/case_studies/10_text_classification.ipynb #f10a0002
+def weighted_means(
+    z: Tensor,  # (n, d)
+    y: Tensor,  # (n,): labels 0..n_classes-1
+    n_classes: int,  # how many
+    weight: Tensor | None = None,  # (n,): of the examples; None: all count alike
+) -> Tensor:  # (n_classes, d)
+    "Mean vector of each class, each example counting by its weight."
+    member = F.one_hot(y, n_classes).to(z.dtype)
+    if weight is not None:
+        member = member * weight[:, None].to(z.dtype)
+    return member.T @ z / member.sum(0)[:, None]
+
+# %% ../../nbs/case_studies/10_text_classification.ipynb #f10a0003
+def _weighted_head(
+    x: Tensor, y: Tensor, n_classes: int, kind: str, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    "Class means or ridge regression of weighted examples, as in `fit_head`."
+    if kind == "prototype":
+        means = weighted_means(x, y, n_classes, weight)
+        return 2 * means / 0.1, -means.square().sum(-1) / 0.1
+    share, root = weight / weight.sum(), weight.sqrt()[:, None]
+    target = F.one_hot(y, n_classes).to(x.dtype)
+    x_mean, y_mean = share @ x, share @ target
+    solved = ridge_weights(
+        ((x - x_mean) * root)[None], ((target - y_mean) * root)[None], 1.0
+    )[0]
+    return 10 * solved, 10 * (y_mean - solved @ x_mean)
+
 # %% ../../nbs/case_studies/10_text_classification.ipynb #4d6d4daf
 def fit_head(
     x: Tensor,  # (n, d): vectors of length 1
     y: Tensor,  # (n,): labels 0..n_classes-1
     n_classes: int,  # how many
     kind: str = "logistic",  # or "prototype", "ridge"
+    weight: Tensor | None = None,  # (n,): of the examples; None: all count alike
 ) -> tuple[Tensor, Tensor]:  # weight (n_classes, d), bias (n_classes,)
     """One linear head for one task; its logits `x @ weight.T + bias` are on the scale
     of log-probabilities. ValueError for an unknown kind.
     """
     if kind == "logistic":
-        head = fit_linear_head(x, y, n_classes, l2=1e-4, max_iter=100)
-        return head.weight, head.bias
+        some = weight if weight is None else weight[None]
+        W, bias = fit_linear_heads(x[None], y[None], n_classes, 1e-4, None, 100, some)
+        return W[0], bias[0]
     learners = {
         "prototype": ProtoNet(temperature=0.1),
         "ridge": RidgeHead(lam=1.0, scale=10.0, free_bias=True),
@@ -316,6 +357,8 @@ def fit_head(
         raise ValueError(
             f"head={kind!r} is not one of 'logistic', 'prototype', 'ridge'"
         )
+    if weight is not None:
+        return _weighted_head(x, y, n_classes, kind, weight)
     with torch.no_grad():
         fitted = learners[kind].head(x[None], y[None])
     return fitted.weight[0], fitted.bias[0]

@@ -21,7 +21,7 @@ from .word_vectors import top_inputs, windows, word_outputs
 from ..data.sources import LabeledTokens
 from ..foundations.inner_loop import Adam, InnerLoop
 from ..foundations.encoders import zero_head
-from ..foundations.encoders import warmup_linear
+from ..foundations.fine_tuning import warmup_linear
 from ..foundations.tasks import Examples
 from ..optimization.reptile import descend, inner_batches
 
@@ -38,24 +38,25 @@ def piece_labels(
 
     some: n windows. labels: of the words of each sentence. width: T, pieces with
     padding."""
-    y = torch.full((len(some), width), -100)
+    y = [[-100] * width for _ in some]
     for row, w in enumerate(some):
         for i in w.own:
-            y[row, w.first[i - w.start]] = labels[w.sentence][i]
-    return y
+            y[row][w.first[i - w.start]] = labels[w.sentence][i]
+    return torch.tensor(y, device="cpu")
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #7e3ab18c
 def tag_numbers(
     sentences: Sequence[Sentence], labels: Sequence[str]
 ) -> list[list[int]]:
-    "For each sentence, the place of each tag in `labels`. KeyError for another tag."
-    number = {name: i for i, name in enumerate(labels)}
+    """For each sentence, the place of each tag in `labels`; −100 for None, a word whose
+    label is not known. KeyError for another tag."""
+    number = {None: -100} | {name: i for i, name in enumerate(labels)}
     return [[number[t] for t in tags] for _, tags in sentences]
 
 
 def with_one_type(sentences: Sequence[Sentence]) -> list[Sentence]:
     "The same sentences with one type for all mentions: what a detector learns from."
-    one = lambda t: t if t == "O" else t[:2] + "any"
+    one = lambda t: t if t in ("O", None) else t[:2] + "any"
     return [(words, [one(t) for t in tags]) for words, tags in sentences]
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #4bb94589
@@ -81,7 +82,7 @@ def support_examples(
     every = windows(model, [words for words, _ in sentences])
     x = top_inputs(model, every)
     y = piece_labels(every, tag_numbers(sentences, labels), x["hidden"].shape[1])
-    return Examples({k: v[None] for k, v in x.items()}, y[None])
+    return Examples({k: v[None] for k, v in x.items()}, y[None].to(model.device))
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #66ecc70d
 def adapt_top(
@@ -96,17 +97,19 @@ def adapt_top(
 ) -> WordTop:
     """A copy of `net` after `steps` of Adam on minibatches of the support sentences of
     one task; `net` stays as it is. lr: of the layers, head_lr: of the head."""
-    loop = InnerLoop(
-        copy.deepcopy(net).requires_grad_(True),
-        token_loss,
-        inner_lr={"head.*": head_lr, "layers.*": lr, "shapes.*": lr},
-        inner_steps=max(steps, 1),
-        optimizer=Adam(),
-        first_order=True,
-    )
-    generator = torch.Generator().manual_seed(seed)
-    batches = inner_batches(support, steps, batch_size, generator)
-    params, _, _ = descend(loop, batches, 1)
+    rates = {"head.*": head_lr, "layers.*": lr, "shapes.*": lr}
+    with torch.device(support.y.device):  # for tables of rates and moments
+        loop = InnerLoop(
+            copy.deepcopy(net).requires_grad_(True),
+            token_loss,
+            inner_lr=rates,
+            inner_steps=max(steps, 1),
+            optimizer=Adam(),
+            first_order=True,
+        )
+        generator = torch.Generator().manual_seed(seed)
+        batches = inner_batches(support, steps, batch_size, generator)
+        params, _, _ = descend(loop, batches, 1)
     new = copy.deepcopy(net).requires_grad_(False)
     new.load_state_dict({name: p[0] for name, p in params.items()})
     return new
@@ -159,7 +162,8 @@ def _source_loss(
     h = model.top(**top_inputs(model, some, train_below=True))
     return sum(
         token_loss(
-            head(h)[None].float(), piece_labels(some, rows, h.shape[1])[None]
+            head(h)[None].float(),
+            piece_labels(some, rows, h.shape[1])[None].to(h.device),
         ).mean()
         for head, rows in zip(heads, labels)
     )
@@ -175,7 +179,7 @@ def train_on_sources(
     lr: float = 1e-4,  # of the pretrained layers
     head_lr: float = 1e-3,  # of what is new: heads, detector and word shapes
     seed: int = 0,
-    bf16: bool = False,  # compute in bfloat16 where autocast allows it, on a CPU
+    bf16: bool = False,  # compute in bfloat16 where autocast allows it
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
     """Supervised training of the whole model, in place: the detector on all pools, and
@@ -189,6 +193,7 @@ def train_on_sources(
     y = {n: _labels_of(pools[n]) for n in names}
     sizes = {n: len(bio_labels(pools[n].classes)) for n in names}
     heads = nn.ModuleDict({n: zero_head(model.dim, sizes[n]) for n in names})
+    heads.to(model.detector.weight)
     optimizer = _source_optimizer(model, heads, lr, head_lr)
     warmup = lambda step: warmup_linear(step, steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup)
@@ -196,7 +201,7 @@ def train_on_sources(
         name = rng.choices(names, weights)[0]
         lengths = [len(w.ids) for w in every[name]]
         some = [every[name][i] for i in length_batch(lengths, batch_size, rng)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             loss = _source_loss(model, some, (model.detector, heads[name]), y[name])
         optimizer.zero_grad()
         loss.backward()

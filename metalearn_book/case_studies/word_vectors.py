@@ -110,8 +110,11 @@ class WordTop(nn.Module):
     ):
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.shapes = nn.Embedding(len(SHAPES), dim)
-        self.head = head or nn.Identity()
+        there = next(self.layers.parameters())  # on its device, of its type
+        self.shapes = nn.Embedding(
+            len(SHAPES), dim, device=there.device, dtype=there.dtype
+        )
+        self.head = (head or nn.Identity()).to(there)
         nn.init.zeros_(self.shapes.weight)
 
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #77dc0d1b
@@ -132,7 +135,7 @@ def forward(
 def with_head(self: WordTop, head: nn.Module | None) -> WordTop:
     "A copy with another head; None: without one."
     new = copy.deepcopy(self)
-    new.head = head or nn.Identity()
+    new.head = (head or nn.Identity()).to(self.shapes.weight)
     return new
 
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #d0a4a640
@@ -144,6 +147,15 @@ def _without_dropout(encoder: TextEncoder) -> nn.Module:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
+
+# %% ../../nbs/case_studies/27_word_vectors.ipynb #9c41d7e0
+def _own_tokenizer(encoder: TextEncoder):
+    """A copy of the encoder's tokenizer that never cuts: the encoder's own changes its
+    limit at each call, which a second thread would see."""
+    tokenizer = copy.deepcopy(encoder.tokenizer)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #41941beb
 class WordModel(nn.Module):
@@ -161,14 +173,19 @@ class WordModel(nn.Module):
                 f"n_top={n_top}: the encoder {encoder.name} has {encoder.n_layers} "
                 f"layers, give 1 to {encoder.n_layers}"
             )
-        self.tokenizer, self.encoder_name = encoder.tokenizer, encoder.name
+        self.tokenizer, self.encoder_name = _own_tokenizer(encoder), encoder.name
         self.max_length, self.dim = encoder.max_length, encoder.dim
         model, split = _without_dropout(encoder), encoder.n_layers - n_top
         self.config, self.embeddings = model.config, model.embeddings
         self.below = model.encoder.layer[:split]
         self.top = WordTop(model.encoder.layer[split:], self.dim)
-        self.detector = zero_head(self.dim, 3)
+        self.detector = zero_head(self.dim, 3).to(self.top.shapes.weight)
         self.requires_grad_(True).eval()
+
+    @property
+    def device(self) -> torch.device:
+        "Where the weights are; what the model reads is made there."
+        return self.top.shapes.weight.device
 
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #6a6d5f9d
 @patch
@@ -223,13 +240,15 @@ def top_inputs(
 
     train_below: whether a gradient reaches the layers below."""
     width = max(len(w.ids) for w in some)
-    ids, mask, shape = (
-        torch.zeros(len(some), width, dtype=torch.long) for _ in range(3)
-    )
-    ids += model.tokenizer.pad_token_id
+    padding = model.tokenizer.pad_token_id
+    ids, mask, shape = ([[fill] * width for _ in some] for fill in (padding, 0, 0))
     for row, w in enumerate(some):
-        ids[row, : len(w.ids)], mask[row, : len(w.ids)] = torch.tensor(w.ids), 1
-        shape[row, w.first] = torch.tensor(w.shapes)
+        ids[row][: len(w.ids)], mask[row][: len(w.ids)] = w.ids, [1] * len(w.ids)
+        for at, kind in zip(w.first, w.shapes):
+            shape[row][at] = kind
+    ids, mask, shape = (
+        torch.tensor(t, device=model.device) for t in (ids, mask, shape)
+    )
     with torch.set_grad_enabled(train_below):
         hidden = model.hidden(ids, mask)
     return {"hidden": hidden, "attention_mask": mask, "shape": shape}

@@ -8,7 +8,38 @@ from pathlib import Path
 
 from .rows import Rows
 
-__all__ = ["Entry", "DataCard"]
+__all__ = ["Files", "HubCopy", "Entry", "DataCard"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a data set.
+
+    origin: where they come from.
+    names: the files of its folder.
+    read: reads the folder; None for a generated set.
+    by_command: made by a command of its own, never fetched while loading.
+    """
+
+    origin: str
+    names: tuple[str, ...] = ()
+    read: Callable[[Path], Rows] | None = None
+    by_command: bool = False
+
+
+@dataclass(frozen=True)
+class HubCopy:
+    """A data set on the Hugging Face hub, as plain tables.
+
+    id: its name there.
+    read: reads it.
+    counts: the number of rows of each part, where they differ. Then the hub is asked
+    last, and with a warning: numbers must not depend on the way in silence.
+    """
+
+    id: str
+    read: Callable[[], Rows]
+    counts: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -19,18 +50,13 @@ class Entry:
     n_classes: 0 where rows have no class.
     counts: the number of rows of each part.
     licence, paper, url: under what terms, by whom, and where that can be read.
-    files: the files of its folder.
-    origin: where these files come from.
+    files: where its files come from, and how they are read.
+    hub: where the hub has the set too.
     note: what to know before using it.
     domains: how many domains there are, and which, in words.
-    read: reads the folder; None for a generated set.
     folder: the name of the folder, where it is not that of the set.
-    hub, read_hub: where the hub has the set as plain tables.
-    hub_counts: the counts of the hub's copy, where they differ. Then the hub is asked
-    last, and with a warning: numbers must not depend on the way in silence.
     digest: that of all rows. A hub's copy must have it, and the stamps of chapters hold
     it in place of the code of the loaders.
-    by_command: made by a command of its own, never fetched while loading.
     """
 
     task: str
@@ -39,17 +65,12 @@ class Entry:
     licence: str
     paper: str
     url: str
-    read: Callable[[Path], Rows] | None = None
-    files: tuple[str, ...] = ()
-    origin: str = ""
-    hub: str | None = None
-    read_hub: Callable[[], Rows] | None = None
+    files: Files
+    hub: HubCopy | None = None
     note: str = ""
     domains: str = ""
     folder: str = ""
-    hub_counts: dict[str, int] | None = None
     digest: str = ""
-    by_command: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,19 +8,16 @@ import csv
 import gzip
 import io
 import json
-import os
-import secrets
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from . import images
+from .files import made
 from .reading import read_json, read_text
 
-__all__ = ["made", "make_hwu64", "make_fewrel", "make_omniglot"]
+__all__ = ["make_hwu64", "make_fewrel", "make_omniglot"]
 
 HWU64_COLUMNS = (
     "answerid",
@@ -31,20 +28,6 @@ HWU64_COLUMNS = (
 )
 # the one relation that the task files call by an older name
 FEWREL_OLD_NAMES = {"original language of work": "P364"}
-
-
-@contextmanager
-def made(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when all
-    went well, and is removed otherwise.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.part.{path.name}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def make_hwu64(raw: Path, folder: Path) -> None:

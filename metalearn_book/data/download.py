@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from . import derived
+from .files import made
 
 __all__ = ["FetchError", "Item", "fetch_items", "no_room"]
 
@@ -262,7 +262,7 @@ def _store(answer, item: Item, path: Path, count, stop, seconds: float) -> None:
     ends = time.monotonic() + seconds + item.size / SLOWEST
     digest, length = hashlib.sha256(), 0
     try:
-        with derived.made(path) as part:
+        with made(path) as part:
             with _opened(part, path.suffix == ".gz") as out:
                 for block in _blocks(answer, ends):
                     if stop.is_set():

@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from .derived import made
+from .files import made
 from .reading import broken, missing, read_json
 from .rows import Rows
 from .splits import part_of

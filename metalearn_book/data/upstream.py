@@ -20,8 +20,18 @@ from pathlib import Path
 
 from . import derived, drawings
 from .download import FetchError, Item, fetch_items, no_room
+from .files import environment_folder, made
 
-__all__ = ["cache_folder", "address", "sets", "size", "at_hand", "ensure", "keep_sum"]
+__all__ = [
+    "cache_folder",
+    "cache_root",
+    "address",
+    "sets",
+    "size",
+    "at_hand",
+    "ensure",
+    "keep_sum",
+]
 
 ADDRESS = "https://raw.githubusercontent.com"  # METALEARN_UPSTREAM names another server
 _MAKERS = {
@@ -35,14 +45,22 @@ _MAKERS = {
 # ---------------------------------------------------------------- the manifest
 
 
+def cache_root() -> Path:
+    """Where everything is kept that can be fetched or computed again: METALEARN_CACHE,
+    by default `~/.cache/metalearn_book`.
+    """
+    default = Path.home() / ".cache" / "metalearn_book"
+    return (
+        environment_folder("METALEARN_CACHE", f"use {default}", must_exist=False)
+        or default
+    )
+
+
 def cache_folder() -> Path:
     """Where fetched sets are kept, in the layout of METALEARN_DATA:
     `METALEARN_CACHE/data`, by default below `~/.cache/metalearn_book`.
     """
-    root = (
-        os.environ.get("METALEARN_CACHE") or Path.home() / ".cache" / "metalearn_book"
-    )
-    return Path(root) / "data"
+    return cache_root() / "data"
 
 
 def address() -> str:
@@ -215,5 +233,5 @@ def _make(name: str, made: list[Item], root: Path) -> None:
 
 def keep_sum(path: Path) -> None:
     "Store the sha256 of a file whose bytes differ from machine to machine beside it."
-    with derived.made(_sum_file(path)) as target:
+    with made(_sum_file(path)) as target:
         target.write_text(hashlib.sha256(path.read_bytes()).hexdigest() + "\n", "ascii")

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
-from .tasks import Examples, TaskBatch
+from .tasks import Examples, TaskBatch, check_labels
 
 # %% auto #0
-__all__ = ['relative_difference', 'finite_differences', 'compare', 'LinearTasks', 'quadratic_form', 'QuadraticAnswer',
+__all__ = ['IGNORED', 'relative_difference', 'finite_differences', 'compare', 'LinearTasks', 'quadratic_form', 'QuadraticAnswer',
            'cross_entropy_per_task', 'binary_cross_entropy_per_task', 'mse_per_task']
 
 # %% ../../nbs/foundations/30_bilevel.ipynb #d80c41ad
@@ -180,28 +181,69 @@ def optimum(self: QuadraticAnswer, first_order: bool = False) -> Tensor:
     )
 
 # %% ../../nbs/foundations/30_bilevel.ipynb #ef39848e
+def _spread(mask: Tensor, values: Tensor) -> Tensor:
+    "The mask `(B, S)` as bool, with the axes of values `(B, S, ...)`."
+    more = [1] * (values.dim() - mask.dim())
+    return mask.bool().view(*mask.shape, *more).expand_as(values)
+
+
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over everything but the task axis, of the valid examples only."
     if mask is None:
         return values.flatten(1).mean(1)
     values = values.flatten(2).mean(2) if values.dim() > 2 else values
-    m = mask.to(values.dtype)
-    return (values * m).sum(1) / m.sum(1).clamp_min(1)
+    # not values · mask: padding that is not finite would make 0 · nan = nan
+    return values.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp_min(1)
+
+# %% ../../nbs/foundations/30_bilevel.ipynb #3a5d1c70
+IGNORED = -100  #: the label that cross-entropy leaves out, PyTorch's own
+
+
+def _class_numbers(logits: Tensor, y: Tensor) -> Tensor:
+    "The labels as long; ValueError for labels that are no class numbers of logits."
+    if y.is_floating_point() or y.is_complex():
+        raise ValueError(f"labels are class numbers, but y is {y.dtype}; say y.long()")
+    if y.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and y {tuple(y.shape)}: y must have one "
+            "label for each row of logits, whose last axis are the classes"
+        )
+    if y.is_cuda:  # where a wrong label would end the process
+        check_labels(y[y != IGNORED], logits.shape[-1])
+    return y.long()
+
+# %% ../../nbs/foundations/30_bilevel.ipynb #3a5d1c71
+def _cross_entropy(logits: Tensor, y: Tensor, **options) -> Tensor:
+    "`F.cross_entropy` with classes on the last axis; ValueError for a wrong label."
+    try:
+        return F.cross_entropy(logits.flatten(0, -2), y.flatten(), **options)
+    except (IndexError, RuntimeError):
+        check_labels(y[y != IGNORED], logits.shape[-1])
+        raise
 
 # %% ../../nbs/foundations/30_bilevel.ipynb #8c8547bd
 def cross_entropy_per_task(
-    logits: Tensor, y: Tensor, mask: Tensor | None = None
+    logits: Tensor, y: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy of each task. logits `(B, S, n_way)`, y `(B, S)` long ->
-    `(B,)`."""
-    if len(y) == 1 and mask is None:  # PyTorch's own mean takes fewer operations
-        return F.cross_entropy(logits[0], y[0]).view(1)
-    return _masked_mean(
-        F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(
-            y.shape
-        ),
-        mask,
-    )
+    """Mean cross-entropy of each task. logits `(B, S, ..., n_way)`, whole numbers y
+    `(B, S, ...)` -> `(B,)`.
+
+    Labels of -100 do not count. A task whose mask is empty has loss 0; one with nothing
+    but labels of -100 has none (NaN), as in PyTorch. weight: of each class, `(n_way,)`;
+    the mean is then weighted. ValueError for labels that are no class numbers."""
+    y = _class_numbers(logits, y)
+    if mask is None and len(y) == 1:  # PyTorch's own mean takes fewer operations
+        return _cross_entropy(logits[0], y[0], weight=weight).view(1)
+    if mask is not None:
+        y = y.masked_fill(~_spread(mask, y), IGNORED)
+    losses = _cross_entropy(logits, y, weight=weight, reduction="none")
+    counts = y != IGNORED
+    if weight is not None:
+        counts = weight[y.clamp_min(0)] * counts
+    total = counts.flatten(1).sum(1)
+    if mask is not None:
+        total = total + ~mask.bool().flatten(1).any(1)
+    return losses.view(len(y), -1).sum(1) / total
 
 # %% ../../nbs/foundations/30_bilevel.ipynb #c687cf7c
 def binary_cross_entropy_per_task(
@@ -225,4 +267,11 @@ def mse_per_task(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> T
             f"prediction has shape {tuple(prediction.shape)}, y {tuple(y.shape)}; they "
             "must agree"
         )
-    return _masked_mean((prediction - y) ** 2, mask)
+    error = prediction - y
+    if mask is not None:  # a padded answer may be anything, also NaN
+        error = error.where(_spread(mask, error), 0)
+    return _masked_mean(error**2, mask)
+
+# %% ../../nbs/foundations/30_bilevel.ipynb #66ef6e5b
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

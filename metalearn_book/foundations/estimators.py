@@ -5,17 +5,23 @@
 # %% ../../nbs/foundations/90_estimators.ipynb #10a52b19
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+import operator
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
+from .encoders import check_texts
 
 # %% auto #0
-__all__ = ['Estimator', 'NotFittedError', 'Classifier', 'label_numbers']
+__all__ = ['Estimator', 'NotFittedError', 'Classifier', 'one_column', 'is_blank', 'text_column', 'class_array', 'label_list',
+           'label_numbers', 'example_weights', 'whole_number', 'own_modes', 'usable_device']
 
 # %% ../../nbs/foundations/90_estimators.ipynb #0cab40cc
 class Estimator:
@@ -122,38 +128,205 @@ def __sklearn_tags__(self: Classifier):
         input_tags=InputTags(one_d_array=texts, two_d_array=not texts, string=texts),
     )
 
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c1
+def one_column(
+    values,  # a list, an array of one dimension, a column of a table
+    what: str,  # its name, for messages
+) -> list:
+    """The values of one column as Python objects.
+
+    ValueError for a table or a mapping, and for what has no order or another number of
+    dimensions.
+    """
+    names = getattr(values, "columns", getattr(values, "column_names", None))
+    names = list(values) if isinstance(values, Mapping) else names
+    if names is not None:
+        names = list(names)
+        raise ValueError(
+            f"{what} is a table with the columns {names[:5]}; pass one of them, such "
+            f"as data[{names[0] if names else '...'!r}]"
+        )
+    if isinstance(values, (str, bytes, Set)) or not hasattr(values, "__iter__"):
+        raise ValueError(
+            f"{what} must be a list or a column, one value for each example in their "
+            f"order, got a {type(values).__name__}"
+        )
+    if (shape := np.shape(values) if hasattr(values, "ndim") else (0,))[
+        1:
+    ] or not shape:
+        raise ValueError(f"{what} must have one dimension, got the shape {shape}")
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c4
+def is_blank(text: str) -> bool:
+    "Is there nothing to see in it: only spaces, control and format characters?"
+    return all(unicodedata.category(c) in ("Cc", "Cf", "Zs", "Zl", "Zp") for c in text)
+
+
+def text_column(
+    texts: Sequence[str],  # what a caller gave
+    blank: bool = False,  # may some be blank?
+) -> list[str]:
+    """The texts as a list of Python's own strings. ValueError, with the row, for what
+    is no text, for a blank one (unless `blank`), and for half a character.
+    """
+    rows = check_texts(texts) if isinstance(texts, str) else one_column(texts, "texts")
+    empty = [isinstance(t, str) and is_blank(t) for t in rows]
+    # what a blank one stands for is looked at like the others
+    check_texts([("-" if blank else "") if e else t for t, e in zip(rows, empty)])
+    for i, text in enumerate(rows):
+        _whole_characters(text, f"texts[{i}]")
+    return [str(t) for t in rows]
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c5
+def _whole_characters(text: str, what: str) -> None:
+    "ValueError for a lone surrogate."
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise ValueError(
+            f"{what} holds {text[e.start]!r} at place {e.start}, half of a character "
+            "(a lone surrogate); decode the source again, with errors='replace'"
+        ) from None
+
 # %% ../../nbs/foundations/90_estimators.ipynb #93c6acff
+def _hint(labels: list) -> str:
+    "What to do about labels that are not of one kind."
+    for i, v in enumerate(labels):
+        if v is None or type(v).__name__ in ("NAType", "NaTType") or v != v:
+            return f"labels[{i}] is missing ({v!r}): remove rows without a label"
+        if isinstance(v, (list, tuple, Set, Mapping)):
+            return (
+                f"labels[{i}] is a {type(v).__name__}: for texts with several labels "
+                "fit one classifier for each, as OneVsRestClassifier does"
+            )
+    if all(isinstance(v, float) and v.is_integer() for v in labels):
+        return "pass these whole numbers as such, labels.astype(int)"
+    return "remove rows without a label, or write all labels as strings"
+
+
 def _one_kind(labels: list) -> None:
     "ValueError for labels of several kinds, or of a kind that cannot be a label."
     kinds = {type(v) for v in labels}
     if len(kinds) > 1 or not kinds <= {str, int, bool}:
         raise ValueError(
             "labels must be all strings or all whole numbers, got "
-            f"{', '.join(sorted(k.__name__ for k in kinds))}; "
-            "remove rows without a label"
+            f"{', '.join(sorted(k.__name__ for k in kinds))}; {_hint(labels)}"
         )
+    for i, v in enumerate(labels if str in kinds else []):
+        _whole_characters(v, f"labels[{i}]")
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c9
+def class_array(classes: list) -> np.ndarray:
+    "Different labels `(C,)`, every one unchanged."
+    array = np.array(classes)
+    same = array.dtype.kind in "Uiub" and array.tolist() == classes
+    return array if same else np.array(classes, dtype=object)
 
 # %% ../../nbs/foundations/90_estimators.ipynb #2fa077ec
+def label_list(
+    labels: Sequence,  # one for each example: all strings, or all whole numbers
+    n_examples: int,  # how many there should be
+    kind: str = "examples",  # what an error calls them, such as texts
+) -> list:
+    "The labels as Python's own objects; ValueError for what `label_numbers` refuses."
+    labels = one_column(labels, "labels")
+    labels = [v.item() if isinstance(v, np.generic) else v for v in labels]
+    if len(labels) != n_examples:
+        raise ValueError(
+            f"{n_examples} {kind} but {len(labels)} labels; give one label for each"
+        )
+    _one_kind(labels)
+    return labels
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7cb
 def label_numbers(
     labels: Sequence,  # one for each example: all strings, or all whole numbers
-    n_texts: int,  # how many there should be
+    n_examples: int,  # how many there should be
+    kind: str = "examples",  # what an error calls them, such as texts
 ) -> tuple[np.ndarray, Tensor]:  # the C different labels, sorted; number of each, (N,)
     """The different labels, sorted, and the number of each.
 
     ValueError for a wrong count, for labels of several kinds or missing ones, and for
     one class alone.
     """
-    labels = [v.item() if isinstance(v, np.generic) else v for v in labels]
-    if len(labels) != n_texts:
-        raise ValueError(
-            f"{n_texts} texts but {len(labels)} labels; give one label for each text"
-        )
-    _one_kind(labels)
+    labels = label_list(labels, n_examples, kind)
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise ValueError(
-            f"a classifier needs at least two classes, all {n_texts} labels are "
+            f"a classifier needs at least two classes, all {n_examples} labels are "
             f"{classes[0]!r}; add examples of another class, or use reject for "
             "'none of these'"
         )
-    return np.array(classes), torch.tensor([classes.index(v) for v in labels])
+    number = {c: i for i, c in enumerate(classes)}
+    numbers = torch.tensor([number[v] for v in labels], device="cpu")
+    return class_array(classes), numbers
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7cd
+def example_weights(
+    sample_weight,  # None, one number for all, or one for each example
+    n: int,  # examples
+) -> Tensor:  # (n,), float32
+    "Weights of the examples, 0 or more. ValueError for others, or where all are 0."
+    if sample_weight is None or np.isscalar(sample_weight):
+        sample_weight = [1.0 if sample_weight is None else sample_weight] * n
+    values = one_column(sample_weight, "sample_weight")
+    try:
+        weight = np.array(values, dtype=np.float64)
+        right = weight.shape == (n,) and np.isfinite(weight).all() and min(weight) >= 0
+    except (TypeError, ValueError, OverflowError):
+        right = False
+    if not right or not weight.any():
+        raise ValueError(
+            f"sample_weight must be {n} finite numbers of 0 or more, one for each "
+            f"example and not all 0, got {len(values)} values such as {values[:3]}"
+        )
+    return torch.tensor(weight, dtype=torch.float32, device="cpu")
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7ce
+def whole_number(value, name: str, least: int) -> int:
+    "A parameter as an `int`, NumPy's too. ValueError below `least`, and for others."
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)) or number < least:
+        raise ValueError(
+            f"{name} must be a whole number of {least} or more, got {value!r}"
+        )
+    return number
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7d1
+@contextlib.contextmanager
+def own_modes() -> Iterator[None]:
+    """Inside: no inference mode, no autocast, and new tensors on the CPU unless they
+    say otherwise, whatever is set outside.
+    """
+    chip = torch.accelerator.current_accelerator()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.device("cpu"))
+        for kind in {"cpu"} | ({chip.type} if chip else set()):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7d4
+def usable_device(device) -> torch.device | None:
+    "A device that can hold numbers, None for None. ValueError for any other."
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
+        raise ValueError(
+            f"device={device!r} can't be used here ({str(e).splitlines()[0]}); give "
+            "'cpu', or 'cuda' or 'mps' where there is one"
+        ) from e
+    if found.type == "meta":
+        raise ValueError("device='meta' holds no numbers; give 'cpu' or a real one")
+    return found
+
+# %% ../../nbs/foundations/90_estimators.ipynb #16945833
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

@@ -5,30 +5,42 @@
 # %% ../../nbs/foundations/50_inner_loop.ipynb #74ff9286
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
+import numbers
+import random
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 from torch.utils.checkpoint import checkpoint as run_checkpointed
 
 from ..book.patch import patch
 from .bilevel import cross_entropy_per_task
-from .task_models import Params, Predictor, TaskModel
-from .task_models import is_plain_stack, matching_names
+from .task_models import BatchStatNorm, Params, Predictor
+from .task_models import TaskModel, call_with
+from .task_models import elementary_attention, is_plain_stack
+from .task_models import matching_names, parameter_slots
 from .task_models import predict_one, prediction_of
+from .task_models import take_task
 from .tasks import Examples, TaskBatch
 
 # %% auto #0
-__all__ = ['SGD', 'Adam', 'rate_table', 'check_losses', 'fill_unused', 'check_second_order', 'InnerStep', 'steps_to_walk', 'Path',
-           'adapt_by_adjoint', 'Steps', 'gradient_in_chunks', 'memory_advice', 'InChunks', 'InnerLoop',
+__all__ = ['SGD', 'Adam', 'rate_table', 'check_losses', 'fill_unused', 'check_second_order', 'leaves_of', 'kept_value',
+           'same_value', 'put_back', 'KeptState', 'structure_of', 'own_prediction', 'InnerStep', 'rounding',
+           'largest_difference', 'can_look', 'task_variants', 'twice', 'quiet', 'as_it_was', 'promised', 'n_tasks_of',
+           'spread_out', 'other_padding', 'steps_to_walk', 'detached', 'Path', 'adapt_by_adjoint', 'refuse_kept',
+           'Steps', 'made_before', 'gradient_in_chunks', 'loss_in_chunks', 'memory_advice', 'InChunks', 'InnerLoop',
            'adapt_in_a_loop', 'PeakMemory']
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #d7f84e4f
@@ -71,7 +83,11 @@ class Adam:
 
     def init(self, params: Params) -> dict:
         "The first state: both moments zero, no step taken."
-        zeros = {k: torch.zeros_like(p) for k, p in params.items()}
+        # half precision can't hold the square of a small gradient, nor eps
+        wide = {
+            k: torch.promote_types(p.dtype, torch.float32) for k, p in params.items()
+        }
+        zeros = {k: torch.zeros_like(p, dtype=wide[k]) for k, p in params.items()}
         return {"m": zeros, "v": zeros, "t": 0}
 
     def step(
@@ -80,11 +96,13 @@ class Adam:
         "New parameters and state; `lr` holds a rate for each name."
         b1, b2 = self.betas
         t, tiny = state["t"] + 1, 1e-30
+        grads = {k: g.to(state["m"][k].dtype) for k, g in grads.items()}
         m = {k: b1 * state["m"][k] + (1 - b1) * g for k, g in grads.items()}
         v = {k: b2 * state["v"][k] + (1 - b2) * g * g for k, g in grads.items()}
         root = {k: (v[k] / (1 - b2**t) + tiny).sqrt() + self.eps for k in v}
         return {
-            k: p - lr[k] * (m[k] / (1 - b1**t)) / root[k] for k, p in params.items()
+            k: p - (lr[k] * (m[k] / (1 - b1**t)) / root[k]).to(p.dtype)
+            for k, p in params.items()
         }, {"m": m, "v": v, "t": t}
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #4148525c
@@ -113,6 +131,12 @@ def rate_table(
                 f"inner_lr gives no rate for {names[found.index(None)]!r}; its "
                 f"patterns are {list(inner_lr)}"
             )
+        idle = [g for g in inner_lr if not any(fnmatch.fnmatch(n, g) for n in names)]
+        if idle:
+            raise ValueError(
+                f"inner_lr has a rate for {idle[0]!r}, which matches no parameter that "
+                f"adapts; these are {names[:8]}{' ...' if len(names) > 8 else ''}"
+            )
         table = torch.tensor([found], dtype=torch.float64)
     else:
         rates = list(inner_lr) if isinstance(inner_lr, Sequence) else [inner_lr]
@@ -122,6 +146,8 @@ def rate_table(
                 f"inner_steps={inner_steps}"
             )
         table = torch.tensor([[float(r)] for r in rates], dtype=torch.float64)
+    if not (torch.isfinite(table) & (table >= 0)).all():
+        raise ValueError(f"inner_lr={inner_lr}: rates must be finite and 0 or more")
     rows = max(inner_steps, 1) if kind in ("step", "tensor_step") else len(table)
     columns = len(names) if kind in ("tensor", "tensor_step") else table.shape[1]
     return table.expand(rows, columns).clone()
@@ -196,6 +222,243 @@ def check_second_order(grads: Sequence[Tensor | None]) -> None:
             )
         todo += [f for f, _ in node.next_functions if f is not None]
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000050
+def _check_parts(loss_fn, optimizer) -> None:
+    "ValueError for a loss or an optimizer that does not follow the engine's contract."
+    stock = getattr(loss_fn, "__module__", type(loss_fn).__module__) or ""
+    if not callable(loss_fn) or stock.startswith("torch.nn."):
+        raise ValueError(
+            f"loss_fn={getattr(loss_fn, '__name__', loss_fn)!r}: the loss is called "
+            "with (prediction, y, mask) and returns one value for each task, (B,). "
+            "cross_entropy_per_task and mse_per_task do; PyTorch's own losses mix all "
+            "tasks into one number"
+        )
+    methods = all(callable(getattr(optimizer, n, None)) for n in ("init", "step"))
+    if isinstance(optimizer, (type, torch.optim.Optimizer)) or not methods:
+        raise ValueError(
+            f"optimizer={optimizer!r}: an inner optimizer is an object with "
+            "init(params) and step(params, grads, state, lr), such as SGD() or Adam() "
+            "of metalearn_book.foundations.inner_loop. Those of torch.optim "
+            "change parameters in place, which can't be differentiated"
+        )
+
+
+def _check_steps(steps) -> None:
+    "ValueError unless the number of inner steps is a whole number, 0 or more."
+    if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 0:
+        raise ValueError(f"inner_steps must be 0 or more, got {steps!r}")
+
+
+def _check_filled(examples: Examples, part: str) -> None:
+    "ValueError for a set without examples."
+    if examples.n_items == 0 or examples.n_tasks == 0:
+        raise ValueError(
+            f"the {part} set is empty ({examples.n_tasks} tasks with "
+            f"{examples.n_items} examples): its mean loss is not a number"
+        )
+
+
+def _check_inputs(x) -> None:
+    "ValueError for inputs that are neither a tensor nor a dict of tensors."
+    if not isinstance(x, (Tensor, dict)):
+        raise ValueError(
+            f"the inputs are a {type(x).__name__}; give one tensor (B, Q, ...), or a "
+            "dict of tensors whose keys are the names of the model's arguments"
+        )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000002
+def leaves_of(*outputs: Tensor) -> list[Tensor]:
+    """The leaf tensors with `requires_grad` that the outputs depend on, as their
+    autograd graph holds them, each once."""
+    found = {id(o): o for o in outputs if o.requires_grad and o.grad_fn is None}
+    todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.setdefault(id(leaf), leaf)
+        todo += [before for before, _ in node.next_functions if before is not None]
+    return list(found.values())
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000005
+def kept_value(value):
+    """A copy of what a call could change in an attribute; None for a kind that is not
+    looked at."""
+    if isinstance(value, nn.Parameter) or callable(value):
+        return None  # parameters are no state: nothing but an optimizer changes them
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, (list, tuple, set)):
+        return [kept_value(v) for v in value]
+    if isinstance(value, dict):
+        return {k: kept_value(v) for k, v in value.items()}
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    plain = isinstance(value, (bool, int, float, complex, str, type(None)))
+    return value if plain else None
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000006
+def same_value(a, b) -> bool:
+    "Whether two results of `kept_value` are equal; not-a-number equals itself."
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+        if not alike or a.is_meta or torch.equal(a, b):
+            return alike
+        return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_value, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_value(v, b[k]) for k, v in a.items())
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    return a == b or (a != a and b != b)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000007
+def put_back(value, inside, kept) -> None:
+    """Give a tensor, generator, list or dict the contents that it had.
+
+    value: is changed in place. inside: a shallow copy of a list, dict or set; kept:
+    from `kept_value`."""
+    if isinstance(value, Tensor):
+        if kept is not None and not same_value(value.detach(), kept):
+            value.data.copy_(kept)
+    elif isinstance(value, torch.Generator):
+        value.set_state(kept)
+    elif isinstance(value, random.Random):
+        value.setstate(kept)
+    elif isinstance(value, np.random.Generator):
+        value.bit_generator.state = kept
+    elif isinstance(value, list) and inside is not None:
+        value[:] = inside
+        for v, k in zip(inside, kept):
+            put_back(v, None, k)
+    elif isinstance(value, (dict, set)) and inside is not None:
+        value.clear()
+        value.update(inside)
+        for key in inside if isinstance(value, dict) else ():
+            put_back(inside[key], None, kept[key])
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000008
+class KeptState:
+    """What a call could change in `objects` (modules with all their parts, or others),
+    and the random states of PyTorch, NumPy and Python.
+
+    It holds copies: `restore` puts everything back, `changed` names what differs."""
+
+    def __init__(self, *objects):
+        self.values, self.holders = {}, []
+        for top in objects:
+            parts = top.named_modules() if isinstance(top, nn.Module) else [("", top)]
+            for path, part in parts:
+                self._look_at(f"{path}." if path else "", part)
+        self.gpus = range(torch.cuda.device_count() * torch.cuda.is_initialized())
+        self.torch_random = [
+            torch.get_rng_state(),
+            *(torch.cuda.get_rng_state(d) for d in self.gpus),
+        ]
+        self.other_random = {
+            "Python's random": random.getstate(),
+            "numpy.random": np.random.get_state(),
+        }
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000009
+@patch
+def _look_at(self: KeptState, path: str, part) -> None:
+    "Copy the buffers and the attributes of one object."
+    holders = [part._buffers] if isinstance(part, nn.Module) else []
+    for holder in [*holders, getattr(part, "__dict__", {})]:
+        self.holders.append((holder, set(holder)))
+        for key, value in holder.items():
+            if key not in _PLUMBING:
+                inside = value.copy() if isinstance(value, (list, dict, set)) else None
+                self.values[id(holder), key] = (
+                    *(path + key, holder, value, inside, kept_value(value)),
+                )
+
+
+#: what nn.Module itself keeps in `__dict__`, and what the engine adds to a model
+_PLUMBING = {*vars(nn.Module()), "before_changes"}
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500000a
+@patch
+def restore_random(self: KeptState, only_torch: bool = False) -> None:
+    """Put the global random generators back.
+
+    only_torch: those of PyTorch alone, which a second walk replays too."""
+    torch.set_rng_state(self.torch_random[0])
+    for device, state in zip(self.gpus, self.torch_random[1:]):
+        torch.cuda.set_rng_state(state, device)
+    if not only_torch:
+        random.setstate(self.other_random["Python's random"])
+        np.random.set_state(self.other_random["numpy.random"])
+
+
+@patch
+def restore(self: KeptState) -> None:
+    "Put everything back as it was."
+    self.restore_random()
+    for holder, keys in self.holders:
+        for new in set(holder) - keys:
+            del holder[new]
+    for (_, key), (_, holder, value, inside, kept) in self.values.items():
+        holder[key] = value
+        put_back(value, inside, kept)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500000b
+@patch
+def changed(self: KeptState, other: KeptState) -> list[str]:
+    "Names of what differs from `other`, a later copy of the same objects."
+    names = [
+        name
+        for at, (name, *_, kept) in self.values.items()
+        if at in other.values and not same_value(kept, other.values[at][-1])
+    ]
+    names += [v[0] for at, v in other.values.items() if at not in self.values]
+    return names + [
+        name
+        for name, state in self.other_random.items()
+        if not same_value(state, other.other_random[name])
+    ]
+
+
+@patch
+def drew(self: KeptState, other: KeptState) -> bool:
+    "Whether PyTorch's random state moved between this copy and `other`."
+    return not same_value(self.torch_random, other.torch_random)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000011
+def structure_of(model: nn.Module) -> nn.Module | None:
+    """A copy of `model` that shares its parameters and buffers; None for a model that
+    can't be copied."""
+    tensors = [*model.parameters(), *model.buffers()]
+    try:
+        return copy.deepcopy(model, {id(t): t for t in tensors})
+    except Exception:  # whatever a part of the model says to being copied
+        return None
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000012
+def own_prediction(
+    model: nn.Module, params: Params, buffers: Params, x, predict_fn: Callable
+) -> Tensor:
+    """What `model` itself predicts for the examples of one task, `(Q, ...)`, with
+    `params` in place of its own: no vmap, no fast path.
+
+    buffers: the model's, or those of the model that it was copied from. x: of one task.
+    predict_fn: output of the model -> tensor of predictions."""
+    known = [n for n, _ in model.named_buffers() if n in buffers]
+    slots = parameter_slots(model) | {n: [n] for n in known}
+    tensors = params | {n: buffers[n] for n in known}
+    with elementary_attention():
+        return call_with(model, tensors, slots, x, predict_fn)
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b3e3184a
 class InnerStep(TaskModel):
     """One differentiable step of an inner optimizer for B tasks; `InnerLoop` takes
@@ -212,17 +475,20 @@ class InnerStep(TaskModel):
         optimizer: SGD | Adam,
         check_finite: bool,  # stop at an inner loss that is not finite
         unused: str,  # "error" or "zero": where the inner loss lacks a parameter
+        check: bool = True,  # compare with the model itself at the first batch
         **task_model,  # options of `TaskModel`
     ):
         if unused not in ("error", "zero"):
             raise ValueError(f"unused={unused!r} is not 'error' or 'zero'")
+        _check_parts(loss_fn, optimizer)
+        before = structure_of(model)
         super().__init__(model, **task_model)
+        if self.changes and before is not None:
+            model.__dict__["before_changes"] = (before,)  # in a tuple: no part of it
         self.loss_fn, self.first_order, self.optimizer = loss_fn, first_order, optimizer
-        self.check_finite, self.unused, self._second_order_checked = (
-            check_finite,
-            unused,
-            False,
-        )
+        self.check_finite, self.unused = check_finite, unused
+        self.check, self.one_by_one, self._checked = check, False, {}
+        self._second_order_checked = False
         like = model.get_parameter(self.adapted[0])
         table = rates(self.adapted).to(
             like.device, torch.promote_types(like.dtype, torch.float32)
@@ -231,6 +497,28 @@ class InnerStep(TaskModel):
             self.inner_lr = nn.Parameter(table)
         else:
             self.register_buffer("inner_lr", table)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000052
+@patch
+def _load_from_state_dict(
+    self: InnerStep, state, prefix, metadata, strict, missing, unexpected, errors
+) -> None:
+    "An error where the weights come with another fixed `inner_lr`."
+    key, mine = f"{prefix}inner_lr", self.inner_lr.detach()
+    theirs = state.get(key)
+    fixed = not self.inner_lr.requires_grad and theirs is not None
+    if fixed and theirs.shape == mine.shape:
+        here, there = mine.cpu().double(), theirs.detach().cpu().double()
+        if not torch.allclose(there, here, rtol=1e-2):
+            state = {**state, key: mine}
+            errors.append(
+                f"inner_lr is fixed and was {there.flatten()[0]:.4g} where these "
+                f"weights come from; this engine was made with {here.flatten()[0]:.4g}."
+                " Make it with the same inner_lr, or leave that key out and load with "
+                "strict=False"
+            )
+    parts = state, prefix, metadata, strict, missing, unexpected, errors
+    super(InnerStep, self)._load_from_state_dict(*parts)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #843f0a24
 @patch
@@ -251,11 +539,13 @@ def inner_step(
     """Step `t` for all tasks: new parameters and state, and the losses before it,
     `(B,)`."""
     outer = torch.is_grad_enabled()
+    if self.check and t == 0:
+        self.check_itself(support, params)
     with torch.enable_grad():
         if not outer:
             params = {k: p.detach().requires_grad_() for k, p in params.items()}
         per_task = self.loss_fn(
-            self.predict(params, support.x), support.y, support.mask
+            self.predict_all(params, support.x), support.y, support.mask
         )
         total = per_task.sum()
         if self.check_finite:
@@ -274,6 +564,493 @@ def inner_step(
     )
     return params, state, per_task.detach()
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000021
+def rounding(*tensors: Tensor) -> float:
+    """The relative difference that rounding may explain: the square root of the
+    precision of the coarsest type among the tensors, or of autocast."""
+    kinds = [t.dtype for t in tensors if t.is_floating_point()]
+    for device in {t.device.type for t in tensors}:
+        if torch.is_autocast_enabled(device):
+            kinds.append(torch.get_autocast_dtype(device))
+    return max((torch.finfo(k).eps ** 0.5 for k in kinds), default=0.0)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000022
+def largest_difference(
+    ours: Sequence[Tensor], reference: Sequence[Tensor], floor: float = 1e-30
+) -> float:
+    """Largest difference between two lists of tensors, relative to the largest entry of
+    the reference; infinite where shapes differ, or one of two is not finite.
+
+    ours, reference: of the same length. floor: what the largest entry counts for at
+    least."""
+    if any(a.shape != b.shape for a, b in zip(ours, reference)):
+        return math.inf
+    worst, scale = 0.0, floor
+    for a, b in zip(ours, reference):
+        a, b = a.detach().double(), b.detach().double()
+        same = (a == b) | (a.isnan() & b.isnan())
+        gap = torch.where(same, 0.0, a - b).abs().nan_to_num(math.inf)
+        worst = max(worst, gap.max().item() if gap.numel() else 0.0)
+        finite = b[torch.isfinite(b)].abs()
+        scale = max(scale, finite.max().item() if finite.numel() else 0.0)
+    return worst / scale
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000024
+@patch
+def kind_of(self: InnerStep, params: Params, x) -> tuple:
+    "What decides which code runs for x with these parameters, and so is checked once."
+    first = next(iter(params.values()))
+    leaves = x.values() if isinstance(x, dict) else [x]
+    return (
+        tuple(x) if isinstance(x, dict) else None,
+        tuple((v.dim(), v.dtype) for v in leaves),
+        first.dtype,
+        first.device.type,
+        self.is_bare(params) or len(first) == 1,
+        torch.is_autocast_enabled(first.device.type),
+        tuple(m.training for m in self.model.modules()),
+    )
+
+
+def can_look(params: Params) -> bool:
+    "Whether values may be looked at: no compilation, transform or data-free device."
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+        or any(p.is_meta for p in params.values())
+    )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000026
+def task_variants(params: Params, n_tasks: int) -> Params:
+    "Detached parameters `(B, *shape)`, a little different for each task."
+    scale = 1 + 0.05 * torch.arange(n_tasks, dtype=torch.float64) / n_tasks
+    return {
+        n: p.detach() * scale.to(p.device, p.dtype).view(-1, *[1] * (p.dim() - 1))
+        for n, p in params.items()
+    }
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000028
+@patch
+def predict_all(self: InnerStep, params: Params, x) -> Tensor:
+    "Predictions of all tasks `(B, Q, ...)`, the way that the check has left open."
+    if not self.one_by_one or self.is_bare(params):
+        return super(InnerStep, self).predict(params, x)
+    tasks = zip(*(p.unbind() for p in params.values()))
+    return torch.stack(
+        [
+            self.predict_one(dict(zip(params, one)), take_task(x, b))
+            for b, one in enumerate(tasks)
+        ]
+    )
+
+
+@patch
+def predict(self: InnerStep, params: Params, x) -> Tensor:
+    """Predictions of all tasks, `(B, Q, ...)`, each with its own adapted parameters;
+    those of a new kind of batch are checked."""
+    _check_inputs(x)
+    if self.check:
+        self.check_predictions(params, x)
+    return self.predict_all(params, x)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500002a
+def twice(
+    run: Callable[[], list[Tensor]], *objects
+) -> tuple[list[Tensor], list[str], bool]:
+    """What `run` returns; names of what `objects` keep from one call to the next; and
+    whether it draws from PyTorch's generators. Everything is put back.
+
+    run: is called twice with the same random state of PyTorch."""
+    state = KeptState(*objects)
+    try:
+        first = run()
+        between = KeptState(*objects)
+        state.restore_random(only_torch=True)
+        second = run()
+        names = between.changed(KeptState(*objects))
+    finally:
+        state.restore()
+    if not names and largest_difference(second, first) > rounding(*first):
+        names = ["something outside of the model's modules"]
+    return first, names, state.drew(between)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500002c
+@contextmanager
+def quiet(model: nn.Module, on: bool) -> Iterator[None]:
+    """Evaluation mode while the block runs, for every module.
+
+    on: False changes nothing."""
+    modes = [(m, m.training) for m in model.modules()] if on else []
+    try:
+        for m, _ in modes:
+            m.training = False
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500002d
+def as_it_was(model: nn.Module) -> nn.Module | None:
+    """The model before `make_differentiable`, in the modes of `model`; None if nothing
+    was changed or no copy could be made."""
+    (before,) = getattr(model, "before_changes", (None,))
+    if before is not None:
+        parts = dict(model.named_modules())
+        for name, m in before.named_modules():
+            now = parts.get(name, model)
+            m.training = now.training
+            if isinstance(now, BatchStatNorm):
+                m.training = now.statistics == "batch"
+    return before
+
+
+def promised(prediction: Tensor, x) -> Tensor:
+    """The predictions of a task without those at positions that `attention_mask` leaves
+    out.
+
+    x: inputs of the task; only a dict can hold that mask."""
+    mask = x.get("attention_mask") if isinstance(x, dict) else None
+    if mask is None or mask.dim() != 2 or prediction.shape[:2] != mask.shape:
+        return prediction
+    return prediction[mask.bool()]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500002e
+@patch
+def own_predictions(
+    self: InnerStep, model: nn.Module, params: Params, x, tasks: Sequence[int]
+) -> list[Tensor]:
+    """What `model`, the engine's or that as it was, predicts for each of some tasks,
+    each from the same state.
+
+    params: with a task axis. tasks: their numbers."""
+    state, found = KeptState(model), []
+    for b in tasks:
+        buffers = {n: t.clone() for n, t in self.model.named_buffers()}
+        shared = dict(self.model.named_parameters())
+        own = shared | {n: p[b] for n, p in params.items()}
+        of_task = take_task(x, b)
+        try:
+            found.append(own_prediction(model, own, buffers, of_task, self.predict_fn))
+        finally:
+            state.restore()
+    return found
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000030
+@patch
+def check_predictions(self: InnerStep, params: Params, x) -> None:
+    """At the first batch of a kind: compare predictions with the model's own for each
+    task. RuntimeError where no way of computing them agrees with it."""
+    kind = self.kind_of(params, x)
+    if kind in self._checked or not can_look(params):
+        return
+    if self.is_bare(params):
+        params = {n: p[None] for n, p in params.items()}
+    n_tasks = len(next(iter(params.values())))
+    if n_tasks and n_tasks == n_tasks_of(x):
+        with torch.no_grad():
+            variants = task_variants(params, n_tasks)
+            if self.can_run(variants, x):
+                kept = self.compare_predictions(variants, x, spread_out(n_tasks, 16))
+                self._checked[kind] = kept
+
+
+def n_tasks_of(x) -> int:
+    "The number of tasks of inputs x."
+    return len(next(iter(x.values())) if isinstance(x, dict) else x)
+
+
+def spread_out(n: int, most: int) -> list[int]:
+    "Numbers from 0 to n - 1, at most `most` of them, the first and the last included."
+    return sorted({round(i) for i in np.linspace(0, n - 1, min(n, most))})
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000031
+@patch
+def can_run(self: InnerStep, params: Params, x) -> bool:
+    """Whether predictions can be computed at all; one task after another from now on
+    if only that is possible."""
+    if n_tasks_of(x) == 1:
+        return True
+    state = KeptState(self.model)
+    try:
+        self.predict_all(params, x)
+        return True
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+    finally:
+        state.restore()
+    self.one_by_one, before = True, self.one_by_one
+    try:
+        self.predict_all(params, x)
+    except Exception:  # the inputs don't fit: the call itself will say so
+        self.one_by_one = before
+        return False
+    finally:
+        state.restore()
+    self.warn_of_one_by_one(f"it can't run for all tasks at once ({reason})")
+    return True
+
+
+@patch
+def warn_of_one_by_one(self: InnerStep, why: str) -> None:
+    "Say that tasks are taken one after another from now on, and why."
+    warnings.warn(
+        f"{type(self.model).__name__}: {why}. Tasks are taken one after another from "
+        "now on, which is right but slower; tasks_at_once=1 says so from the start",
+        stacklevel=2,
+    )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000032
+@patch
+def compare_predictions(
+    self: InnerStep, params: Params, x, tasks: list[int]
+) -> list[str]:
+    """Compare the engine's predictions with the model's own for some `tasks`; names of
+    what the model keeps from one call to the next."""
+    run = lambda: [self.predict_all(params, x)]
+    (ours,), kept, draws = twice(run, self.model)
+    if kept:  # what it predicts depends on the calls before: nothing to compare with
+        return kept
+    with quiet(self.model, draws):
+        if draws:
+            (ours,), _, draws = twice(run, self.model)
+        if draws:  # in evaluation mode too: there is nothing to compare with
+            return kept
+        own = self.own_predictions(self.model, params, x, tasks)
+        gap = largest_difference([ours[b] for b in tasks], own, rounding(ours))
+        if gap > rounding(ours) and not self.one_by_one:
+            self.one_by_one = True
+            (ours,), _, _ = twice(run, self.model)
+            all_at_once = gap
+            gap = largest_difference([ours[b] for b in tasks], own, rounding(ours))
+            if gap <= rounding(ours):
+                self.warn_of_one_by_one(
+                    "its predictions for all tasks at once are not its own for each "
+                    f"task (they differ by {all_at_once:.1%})"
+                )
+        if gap > rounding(ours):
+            raise RuntimeError(
+                f"the engine's predictions differ by {gap:.1%} from those of the model "
+                f"itself ({type(self.model).__name__}) for the same parameters. Look "
+                "for a part that is used or replaced in an unusual way; check=False "
+                "goes on all the same"
+            )
+        self.compare_with_before(ours, params, x, tasks)
+    return kept
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000033
+@patch
+def compare_with_before(
+    self: InnerStep, ours: Tensor, params: Params, x, tasks: list[int]
+) -> None:
+    """RuntimeError where the model predicts something else since it was made
+    differentiable.
+
+    ours: the engine's predictions, `(B, Q, ...)`. tasks: those that are compared."""
+    before = as_it_was(self.model)
+    if before is None:
+        return
+    try:
+        then = self.own_predictions(before, params, x, tasks)
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise
+        return
+    except Exception:  # it is no longer the same model: a part was replaced since
+        return
+    pairs = [
+        (promised(ours[b], take_task(x, b)), promised(p, take_task(x, b)))
+        for b, p in zip(tasks, then)
+    ]
+    gap = largest_difference(*zip(*pairs), rounding(ours))
+    if gap > rounding(ours):
+        raise RuntimeError(
+            f"{type(self.model).__name__} predicts something else since it was made "
+            f"differentiable: up to {gap:.1%} of the largest prediction. Changed were "
+            f"{self.changes or 'parts of it, by an engine that was made before'}. "
+            "Give a ready 4-D attention_mask if it is the masks, or another model; "
+            "check=False goes on all the same"
+        )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000035
+@patch
+def losses_and_gradients(
+    self: InnerStep, examples: Examples, params: Params, model: nn.Module | None = None
+) -> list[Tensor]:
+    """The losses `(B,)` and the gradient of their sum for each of `params`, zero for an
+    unused one.
+
+    model: asked itself, without the engine, if it is given; for one task."""
+    with torch.enable_grad():
+        leaves = {n: p.detach().requires_grad_() for n, p in params.items()}
+        if model is None:
+            prediction = self.predict_all(leaves, examples.x)
+        else:
+            shared = dict(self.model.named_parameters())
+            own = shared | {n: p[0] for n, p in leaves.items()}
+            x, buffers = take_task(examples.x, 0), dict(self.model.named_buffers())
+            prediction = own_prediction(model, own, buffers, x, self.predict_fn)[None]
+        per_task = self.loss_fn(prediction, examples.y, examples.mask)
+        grads = torch.autograd.grad(
+            per_task.sum(), list(leaves.values()), allow_unused=True
+        )
+    filled = fill_unused(grads, leaves, "zero")
+    return [per_task.detach(), *filled.values()]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000036
+@patch
+def check_itself(self: InnerStep, examples: Examples, params: Params) -> list[str]:
+    """At the first batch of a kind: compare predictions, losses and inner gradients
+    with those of single tasks. Names of what keeps a state from call to call.
+
+    params: the start of the inner loop. RuntimeError where no way of computing
+    agrees."""
+    mask = examples.mask
+    padded = mask is not None and not mask.is_meta and not bool(mask.all())
+    kind = (*self.kind_of(params, examples.x), examples.y.dtype, mask is None, padded)
+    if kind not in self._checked and can_look(params) and examples.n_tasks:
+        self.check_predictions(params, examples.x)
+        if self.is_bare(params):
+            params = {n: p[None] for n, p in params.items()}
+        params = task_variants(params, examples.n_tasks)
+        kept = self.compare_steps(examples, params)
+        if kept is None:  # the step itself will say what is wrong
+            return []
+        if padded:
+            self.check_padding(examples, params)
+        self._checked[kind] = kept
+    return self._checked.get(kind, [])
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000037
+@patch
+def first_step(self: InnerStep, examples: Examples, params: Params) -> list[Tensor]:
+    "Losses, gradients and the parameters after one inner step, without a graph."
+    losses, *grads = self.losses_and_gradients(examples, params)
+    check_losses(losses, examples.n_tasks, 0, 0.0)
+    with torch.no_grad():
+        state, named = self.optimizer.init(params), dict(zip(params, grads))
+        new, _ = self.optimizer.step(params, named, state, self.rates(0))
+    return [losses, *grads, *new.values()]
+
+
+@patch
+def compare_steps(
+    self: InnerStep, examples: Examples, params: Params
+) -> list[str] | None:
+    """Compare losses and inner gradients with those of two single tasks; names of what
+    is kept from one call to the next, None where a step can't be taken."""
+    loss = getattr(self.loss_fn, "__self__", self.loss_fn)
+    objects, run = (self.model, self.optimizer, loss), self.first_step
+    try:
+        _, kept, draws = twice(lambda: run(examples, params), *objects)
+    except Exception:
+        return None
+    if kept:
+        return kept
+    with quiet(self.model, draws):
+        ours, _, draws = twice(lambda: run(examples, params), *objects)
+        if not draws:
+            for b in spread_out(examples.n_tasks, 2):
+                self.compare_task(b, ours, examples, params, objects)
+    return kept
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000038
+@patch
+def compare_task(
+    self: InnerStep,
+    b: int,
+    ours: list[Tensor],
+    examples: Examples,
+    params: Params,
+    objects: tuple,
+) -> None:
+    """Compare losses and gradients of all tasks, `ours`, with those of task b alone.
+
+    objects: what may keep something."""
+    one, alone = {n: p[b : b + 1] for n, p in params.items()}, examples[b]
+    run = lambda: self.losses_and_gradients(alone, one, self.model)
+    (loss, *grads), _, _ = twice(run, *objects)
+    allowed = 10 * rounding(*grads, loss)
+    gap = largest_difference([ours[0][b : b + 1]], [loss], allowed)
+    if gap > allowed:
+        raise RuntimeError(
+            f"loss_fn gives task {b} the loss {ours[0][b].item():.4g} together with "
+            f"the other tasks and {loss.item():.4g} alone. The loss of a task must "
+            "depend on its own predictions and labels only"
+        )
+    mine = lambda: [g[b : b + 1] for g in ours[1 : 1 + len(params)]]
+    gap = largest_difference(mine(), grads, allowed)
+    if gap > allowed and not self.one_by_one:
+        self.one_by_one, all_at_once = True, gap
+        ours, _, _ = twice(
+            lambda: self.losses_and_gradients(examples, params), *objects
+        )
+        gap = largest_difference(mine(), grads, allowed)
+        if gap <= allowed:
+            self.warn_of_one_by_one(
+                "its inner gradients for all tasks at once are not those of each task "
+                f"(they differ by {all_at_once:.1%})"
+            )
+    if gap > allowed:
+        names = dict(zip(params, zip(mine(), grads)))
+        worst = max(names, key=lambda n: (names[n][0] - names[n][1]).abs().max().item())
+        raise RuntimeError(
+            f"the inner gradient of task {b} differs by {gap:.1%} from that of the "
+            f"task alone, most for {worst!r}; check=False goes on all the same"
+        )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500003a
+def other_padding(examples: Examples) -> Examples:
+    "The same examples; masked ones hold the inputs of a real one of the same task."
+    mask = examples.mask
+    first = mask.long().argmax(1)  # of each task
+
+    def swap(v: Tensor) -> Tensor:
+        real = v[torch.arange(len(v), device=v.device), first].unsqueeze(1)
+        return torch.where(mask.view(*mask.shape, *[1] * (v.dim() - 2)), v, real)
+
+    return Examples(tree_map(swap, examples.x), examples.y, mask)
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500003b
+@patch
+def check_padding(self: InnerStep, examples: Examples, params: Params) -> None:
+    "RuntimeError where masked examples change a task's predictions or its loss."
+    loss = getattr(self.loss_fn, "__self__", self.loss_fn)
+
+    def run():  # for both contents of the padding
+        values = []
+        for e in (examples, other_padding(examples)):
+            prediction = self.predict_all(params, e.x)
+            values += [prediction[e.mask], self.loss_fn(prediction, e.y, e.mask)]
+        return values
+
+    with torch.no_grad(), quiet(self.model, True):
+        (real, before, again, after), _, draws = twice(run, self.model, loss)
+    allowed = 10 * rounding(real)
+    if not draws and largest_difference([again], [real], allowed) > allowed:
+        raise RuntimeError(
+            "masked examples change the predictions for the others: a layer of "
+            f"{type(self.model).__name__} looks at all examples of a task, as "
+            "BatchNorm does with batch statistics. Use batch_norm='running', a layer "
+            "such as nn.LayerNorm or nn.GroupNorm, or tasks of equal size without a "
+            "mask"
+        )
+    if not draws and largest_difference([after], [before], allowed) > allowed:
+        raise RuntimeError(
+            "masked examples change the loss: loss_fn must leave out the examples for "
+            "which its third argument, mask, is False"
+        )
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b500003f
+@patch
+def check_query(self: InnerStep, query: Examples) -> None:
+    "`check_padding` for the query examples, once for each kind of batch."
+    params = self.initial(query.n_tasks)
+    kind = ("query", *self.kind_of(params, query.x))
+    if kind not in self._checked and can_look(params) and not bool(query.mask.all()):
+        self.check_padding(query, task_variants(params, query.n_tasks))
+        self._checked[kind] = []
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #c19a0e63
 def steps_to_walk(n: int, s: int) -> int:
     """How far to walk before the next state is stored, so that `n` steps are undone
@@ -284,35 +1061,54 @@ def steps_to_walk(n: int, s: int) -> int:
     return max(1, n - math.comb(s + r, r), math.comb(s + r - 1, r - 2) if r > 1 else 0)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a003
+def detached(examples: Examples) -> tuple[Examples, list[Tensor], list[Tensor]]:
+    """The same examples from detached leaves; those of its tensors that need a
+    gradient, and the leaves that stand for them."""
+    parts, spec = tree_flatten((examples.x, examples.y))
+    inner = [p.detach().requires_grad_(p.requires_grad) for p in parts]
+    x, y = tree_unflatten(inner, spec)
+    outer = [p for p in parts if p.requires_grad]
+    return Examples(x, y, examples.mask), outer, [p for p in inner if p.requires_grad]
+
+
 class _PathStates:
     """The inner loop as a path: its stored states `(parameters, optimizer state, random
     state)`, and what all its steps share."""
 
     def __init__(self, loop, support: Examples, n_steps: int, n_states: int):
-        self.loop, self.n_steps, self.n_states, self.stored, self.losses = (
-            loop,
-            n_steps,
-            n_states,
-            {},
-            [],
-        )
-        x, spec = tree_flatten(support.x)
-        inner = [leaf.detach().requires_grad_(leaf.requires_grad) for leaf in x]
-        self.support = Examples(tree_unflatten(inner, spec), support.y, support.mask)
-        adapted = {
-            id(p) for n, p in loop.model.named_parameters() if n in set(loop.adapted)
-        }
-        extra = [
-            p for p in loop.parameters() if p.requires_grad and id(p) not in adapted
-        ]
-        # as the outer graph knows them, and as the graph of one step does
-        self.shared = [leaf for leaf in x if leaf.requires_grad] + extra
-        self.sources = [leaf for leaf in inner if leaf.requires_grad] + extra
+        self.loop, self.n_steps, self.n_states = loop, n_steps, n_states
+        self.stored, self.losses = {}, []
+        self.support, outer, inner = detached(support)
         self.devices = (
             [torch.cuda.current_device()]
             if torch.cuda.is_available() and torch.cuda.is_initialized()
             else []
         )
+        extra = self.shared_leaves({id(leaf) for leaf in inner})
+        # as the outer graph knows them, and as the graph of one step does
+        self.shared, self.sources = outer + extra, inner + extra
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000040
+@patch
+def shared_leaves(self: _PathStates, known: Collection[int]) -> list[Tensor]:
+    """What a step depends on besides its state and the inputs: all that the loop
+    registers, and the leaves in the graph of the first task's first step.
+
+    known: `id` of the leaves that stand for the inputs."""
+    one, loop = self.support[0], self.loop
+    kept = KeptState(loop.model, loop.optimizer, loop.loss_fn)
+    with torch.enable_grad():
+        start = {n: p.detach()[None] for n, p in loop.start().items()}
+        start = {n: p.requires_grad_() for n, p in start.items()}
+        state = loop.optimizer.init(start)
+        params, state, _ = loop.inner_step(one, 0, start, state)
+    kept.restore()
+    ends = [t for t in tree_leaves((params, state)) if isinstance(t, Tensor)]
+    known = {*known, *(id(p) for p in start.values())}
+    adapted = {id(p) for p in loop.start().values()}
+    listed = [p for p in loop.parameters() if p.requires_grad and id(p) not in adapted]
+    found = {id(p): p for p in [*listed, *leaves_of(*ends)] if id(p) not in known}
+    return list(found.values())
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #0856b755
 @patch
@@ -386,11 +1182,13 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
             if isinstance(o, Tensor) and o.requires_grad and a is not None
         ]
         wanted = [v for v in leaves if isinstance(v, Tensor)]
+        self.check_leaves(t, [o for o, _ in pairs], wanted)
         found = torch.autograd.grad(
             [o for o, _ in pairs],
             wanted + self.sources,
             [a for _, a in pairs],
             allow_unused=True,
+            retain_graph=True,  # the graph of a tensor made outside serves all steps
         )
     self.grads = [
         g if old is None else old if g is None else old + g
@@ -398,6 +1196,27 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
     ]
     found = iter(found)
     return [next(found) if isinstance(v, Tensor) else None for v in leaves]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000041
+@patch
+def check_leaves(
+    self: _PathStates, t: int, ends: list[Tensor], known: list[Tensor]
+) -> None:
+    """RuntimeError where step t reaches a leaf that is not among those that the path
+    shares. Looked at once for each step of an engine.
+
+    ends: what the step made. known: the leaves of its state."""
+    if t in self.loop.__dict__.setdefault("_steps_seen", set()):
+        return
+    self.loop._steps_seen.add(t)
+    shared = {id(p) for p in (*known, *self.sources)}
+    if lost := [p for p in leaves_of(*ends) if id(p) not in shared]:
+        raise RuntimeError(
+            f"inner step {t} depends on a tensor of shape {tuple(lost[0].shape)} that "
+            "the first step does not depend on, and memory='adjoint' would lose its "
+            "gradient; say memory='store' or 'checkpoint', or make the loss or the "
+            "optimizer that holds it an nn.Module"
+        )
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #8833131b
 @patch
@@ -482,6 +1301,20 @@ def adapt_by_adjoint(
     end = _Sweep.apply(path, list(params), state, *params.values(), *path.shared)
     return dict(zip(params, end)), path.losses[:n_steps]
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000042
+def refuse_kept(names: list[str], way: str) -> None:
+    """RuntimeError where something is kept between two calls, so that a step can't be
+    walked again.
+
+    names: what is kept. way: the option that would walk again."""
+    if names:
+        raise RuntimeError(
+            f"{way} evaluates the same step again, but a call changes "
+            f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}, so that the "
+            "second result would be another one. Say memory='store', or use evaluation "
+            "mode if nothing changes there"
+        )
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a009
 class Steps(InnerStep):
     "Several inner steps. Subclasses set `inner_steps`, `memory` and `states`."
@@ -499,7 +1332,14 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
             "torch.no_grad()"
         )
     steps = self.inner_steps if inner_steps is None else inner_steps
+    _check_steps(steps)
+    if steps > 0:
+        _check_filled(support, "support")
     how = self.memory if torch.is_grad_enabled() and not self.first_order else "store"
+    if self.check and steps > 0:
+        kept = self.check_itself(support, self.initial(support.n_tasks))
+        if how != "store":
+            refuse_kept(kept, f"memory={how!r}")
     if how == "adjoint" and steps > 0:
         return Predictor(
             self,
@@ -512,10 +1352,11 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
                 self.path_class,
             ),
         )
-    # a single task needs no task axis
+    # a single task needs no task axis; an optimizer of your own always sees one
     alone = support.n_tasks == self.chunk_size(
         support.n_tasks
     ) == 1 and not is_plain_stack(self.model)
+    alone = alone and type(self.optimizer) in (SGD, Adam)
     params = self.start() if alone else self.initial(support.n_tasks)
     state, losses = self.optimizer.init(params), []
     for t in range(steps):
@@ -530,38 +1371,65 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #a6b41f3a
 class _TakenAtOnce(torch.autograd.Function):
-    "A loss that is computed together with its gradient by `leaves`."
+    "A loss whose gradient by `leaves` is known already."
 
     @staticmethod
-    def forward(ctx, loss_and_grads, *leaves):
-        loss, ctx.grads = loss_and_grads()
-        return loss
+    def forward(ctx, loss, grads, *leaves):
+        ctx.grads = grads
+        return loss.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return None, *(None if g is None else grad * g for g in ctx.grads)
+        return None, None, *(grad * g for g in ctx.grads)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #01be5699
+def made_before(outputs: Sequence[Tensor], number: int) -> bool:
+    """Whether a graph holds an operation older than `number`, a `_sequence_nr`."""
+    todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            if node._sequence_nr() < number:
+                return True
+            todo += [before for before, _ in node.next_functions if before is not None]
+    return False
+
+
 def gradient_in_chunks(
-    losses: Callable[[TaskBatch], Tensor],
-    tasks: TaskBatch,
-    size: int,
-    leaves: list[Tensor],
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The mean of `losses(tasks)` and its gradient by `leaves`, `size` tasks at a time:
-    the graph of a chunk is freed before the next one begins."""
-    total, grads = 0.0, [None] * len(leaves)
+    losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The mean of `losses(tasks)`, the leaves that it depends on and its gradient by
+    them, `size` tasks at a time: the graph of a chunk is freed before the next one
+    begins."""
+    total, leaves, grads = 0.0, {}, {}
     for i in range(0, len(tasks), size):
         with torch.enable_grad():
+            now = torch.ones((), requires_grad=True).clone().grad_fn._sequence_nr()
             part = losses(tasks[i : i + size]).sum() / len(tasks)
-            found = torch.autograd.grad(part, leaves, allow_unused=True)
+        found = leaves_of(part)
+        leaves |= {id(leaf): leaf for leaf in found}
+        keep = made_before([part], now)
+        new = torch.autograd.grad(part, found, retain_graph=keep) if found else ()
+        for key, g in zip(map(id, found), new):
+            grads[key] = grads[key] + g if key in grads else g
         total = total + part.detach()
-        grads = [
-            g if old is None else old if g is None else old + g
-            for old, g in zip(grads, found)
-        ]
-    return total, grads
+    return total, list(leaves.values()), [grads[key] for key in leaves]
+
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000044
+def loss_in_chunks(
+    losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int
+) -> Tensor:
+    """The mean of `losses(tasks)`, which takes `size` tasks at a time; backward gives
+    every tensor that it depends on its gradient, inputs and labels included."""
+    support, outer, inner = detached(tasks.support)
+    query, more, inside = detached(tasks.query)
+    cut = {id(leaf): tensor for leaf, tensor in zip(inner + inside, outer + more)}
+    total, leaves, grads = gradient_in_chunks(
+        losses, TaskBatch(support, query, tasks.info), size
+    )
+    return _TakenAtOnce.apply(total, grads, *(cut.get(id(p), p) for p in leaves))
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a006
 @contextmanager
@@ -588,12 +1456,14 @@ class InChunks(Steps):
     def outer_loss(self, tasks: TaskBatch, loss_fn: Callable | None = None) -> Tensor:
         """Mean query loss after adaptation, a scalar; loss_fn as in the constructor,
         whose own loss is the default."""
+        _check_filled(tasks.query, "query")
         loss_fn, size = loss_fn or self.loss_fn, self.chunk_size(len(tasks))
 
         def losses(some: TaskBatch) -> Tensor:
-            return loss_fn(
-                self.adapt(some.support)(some.query.x), some.query.y, some.query.mask
-            )
+            predictor = self.adapt(some.support)
+            if self.check and some.query.mask is not None:
+                self.check_query(some.query)
+            return loss_fn(predictor(some.query.x), some.query.y, some.query.mask)
 
         with memory_advice(
             f"memory={self.memory!r} with {size} of {len(tasks)} tasks at once"
@@ -604,19 +1474,7 @@ class InChunks(Steps):
                 return torch.cat(
                     [losses(tasks[i : i + size]) for i in range(0, len(tasks), size)]
                 ).mean()
-            if any(
-                leaf.requires_grad
-                for part in (tasks.support, tasks.query)
-                for leaf in tree_leaves(part.x)
-            ):
-                raise ValueError(
-                    "the inputs need a gradient, which is not passed on when tasks "
-                    f"are taken {size} at a time; say tasks_at_once={len(tasks)}"
-                )
-            leaves = [p for p in self.parameters() if p.requires_grad]
-            return _TakenAtOnce.apply(
-                lambda: gradient_in_chunks(losses, tasks, size, leaves), *leaves
-            )
+            return loss_in_chunks(losses, tasks, size)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #e81d757d
 class InnerLoop(InChunks):
@@ -641,9 +1499,9 @@ class InnerLoop(InChunks):
         check_finite: bool = True,  # stop at an inner loss that is not finite
         unused: str = "error",  # or "zero": where the inner loss lacks a parameter
         batch_norm: str = "batch",  # or "running": statistics of BatchNorm layers
+        check: bool = True,  # compare with the model itself once for a kind of batch
     ):
-        if inner_steps < 0:
-            raise ValueError(f"inner_steps must be 0 or more, got {inner_steps}")
+        _check_steps(inner_steps)
         if memory not in ("store", "checkpoint", "adjoint"):
             raise ValueError(
                 f"memory={memory!r} is not one of 'store', 'checkpoint', 'adjoint'"
@@ -657,6 +1515,7 @@ class InnerLoop(InChunks):
             learn_lr=bool(kind), adapt=adapt, first_order=first_order,
             optimizer=optimizer, predict_fn=predict_fn, check_finite=check_finite,
             unused=unused, batch_norm=batch_norm, tasks_at_once=tasks_at_once,
+            check=check,
         )  # fmt: skip
         self.inner_steps, self.memory, self.states = inner_steps, memory, states
 

@@ -5,6 +5,7 @@
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #e69ec057
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import zlib
@@ -15,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from .inner_loop import InnerLoop
 from .tasks import Examples, TaskBatch
+from .tasks import check_features, check_labels, inputs_named
 
 # %% auto #0
 __all__ = ['text_pieces', 'hashed_features', 'FeatureWeights', 'class_means', 'LearnedPrototypes', 'train_on_classes',
@@ -85,6 +88,10 @@ def class_means(z: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     mask: `(B, S)`, True where an item counts; None for all of them. ValueError: a task
     has no support example with some label.
     """
+    check_features(z, y)
+    if mask is not None:
+        y, z = y.masked_fill(~mask, 0), z.masked_fill(~mask[..., None], 0)
+    check_labels(y)
     member = F.one_hot(y).to(z.dtype)
     if mask is not None:
         member = member * mask[..., None].to(z.dtype)
@@ -105,8 +112,10 @@ class LearnedPrototypes(nn.Module):
 
     def __init__(self, body: nn.Module, temperature: float = 10.0):
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(
+                f"temperature must be positive and finite, got {temperature}"
+            )
         self.body, self.log_temperature = (
             body,
             nn.Parameter(torch.tensor(float(temperature)).log()),
@@ -121,10 +130,12 @@ def adapt(self: LearnedPrototypes, support: Examples):
     The logits are minus the squared distance to each mean, times the learned
     temperature. ValueError where a label has no support example.
     """
-    p = class_means(self.body(support.x), support.y, support.mask)
+    with inputs_named(support):
+        p = class_means(self.body(support.x), support.y, support.mask)
 
     def predict(x):
-        z = self.body(x)
+        with inputs_named(x):
+            z = self.body(x)
         squared = (
             z.square().sum(-1, keepdim=True)
             - 2 * z @ p.transpose(1, 2)
@@ -140,10 +151,11 @@ def forward(self: LearnedPrototypes, tasks: TaskBatch) -> Tensor:
     """The outer loss, a scalar: mean cross-entropy of all valid query items after
     adaptation.
     """
-    q = tasks.query
-    loss = F.cross_entropy(
-        self.adapt(tasks.support)(q.x).flatten(0, 1), q.y.flatten(), reduction="none"
-    ).view(q.y.shape)
+    q, logits = tasks.query, self.adapt(tasks.support)(tasks.query.x)
+    check_labels(q.y, logits.shape[-1])
+    loss = F.cross_entropy(logits.flatten(0, 1), q.y.flatten(), reduction="none").view(
+        q.y.shape
+    )
     return loss.mean() if q.mask is None else (loss * q.mask).sum() / q.mask.sum()
 
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #d4d4cbd2
@@ -278,7 +290,7 @@ def distillation_loss(
             f"student logits have shape {tuple(student_logits.shape)}, "
             f"teacher logits {tuple(teacher_logits.shape)}; they must agree"
         )
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)
@@ -317,3 +329,7 @@ def classify(
             hashed_features(texts, n_features)[None]
         )[0].softmax(-1)
     return [(names[i], p.item()) for p, i in zip(*probabilities.max(-1))]
+
+# %% ../../nbs/foundations/10_learning_to_learn.ipynb #61c94e66
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -14,14 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._pytree import tree_leaves
 
 from ..book.patch import patch
 
 # %% auto #0
-__all__ = ['Params', 'ELEMENTWISE', 'BatchStatNorm', 'write_out_batch_norm', 'additive_mask', 'prepare_hugging_face',
-           'make_differentiable', 'elementary_attention', 'prediction_of', 'matching_names', 'parameter_slots',
-           'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor', 'SharedModel', 'TaskModel',
-           'predict_one']
+__all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'NOT_TOGETHER', 'BatchStatNorm', 'does_more', 'write_out_batch_norm',
+           'hold_padding', 'ElementaryWeightNorm', 'DrawnReLU', 'write_out_layers', 'additive_mask', 'attention_window',
+           'example_texts', 'answers', 'agree', 'as_evaluated', 'choose_masks', 'prepare_hugging_face', 'is_prepared',
+           'prepare_one', 'refusal', 'make_differentiable', 'elementary_attention', 'prediction_of', 'matching_names',
+           'parameter_slots', 'explain_arguments', 'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor',
+           'SharedModel', 'changes_in_training', 'makeup', 'TaskModel', 'predict_one']
 
 # %% ../../nbs/foundations/40_task_models.ipynb #2329fb82
 class BatchStatNorm(nn.Module):
@@ -30,11 +38,12 @@ class BatchStatNorm(nn.Module):
     statistics: "batch", those of the examples of one task that are passed together,
     or "running", the stored ones. Nothing is updated by a forward pass, and
     `train()` or `eval()` changes nothing. `one_task` is set while a single task runs
-    outside `vmap`: PyTorch's own kernel is exact there, and faster. ValueError for
-    other statistics, and for running ones that the layer does not have.
+    outside `vmap`: PyTorch's own kernel is exact there, and faster. `valid` `(N,)` is
+    set while some of the examples are padding. ValueError for other statistics, and
+    for running ones that the layer does not have.
     """
 
-    one_task = False
+    one_task, valid = False, None
 
     def __init__(
         self, norm: nn.modules.batchnorm._BatchNorm, statistics: str = "batch"
@@ -56,41 +65,61 @@ class BatchStatNorm(nn.Module):
         self.register_buffer("running_mean", norm.running_mean)
         self.register_buffer("running_var", norm.running_var)
 
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b01
+@patch
+def moments(self: BatchStatNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x `(N, C, ...)` minus the mean of its channel, and the variances, `(1, C,
+    ...)`."""
+    axes = [d for d in range(x.dim()) if d != 1]
+    if self.valid is None:
+        c = x - x.mean(axes, keepdim=True)
+        return c, (c * c).mean(axes, keepdim=True)
+    if len(self.valid) != len(x):
+        raise ValueError(
+            f"BatchNorm sees {len(x)} rows of {len(self.valid)} examples and can't "
+            "tell which are padding; give tasks of equal size, or batch_norm='running'"
+        )
+    real = self.valid.bool().view(-1, *[1] * (x.dim() - 1))
+    n = real.sum().clamp_min(1) * x[0, 0].numel()
+    c = x - x.where(real, 0).sum(axes, keepdim=True) / n
+    return c, c.where(real, 0).square().sum(axes, keepdim=True) / n
+
 # %% ../../nbs/foundations/40_task_models.ipynb #5e3a9907
 @patch
 def forward(self: BatchStatNorm, x: Tensor) -> Tensor:
-    "Normalized x, `(N, C, ...)` as it came."
+    """Normalized x, `(N, C, ...)` as it came; ValueError for one value for each
+    channel with batch statistics."""
+    if self.statistics == "batch" and x.numel() == x.shape[1]:
+        raise ValueError(
+            "Expected more than 1 value per channel when training, got input size "
+            f"{tuple(x.shape)}: one example has no batch statistics; give more "
+            "examples, or take batch_norm='running'"
+        )
+    if self.one_task and self.statistics == "batch" and self.valid is None:
+        exact = (None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
+        return torch.batch_norm(x, self.weight, self.bias, *exact)
     shape = [1, -1] + [1] * (x.dim() - 2)
-    if self.one_task and self.statistics == "batch":
-        return torch.batch_norm(
-            x,
-            self.weight,
-            self.bias,
-            None,
-            None,
-            True,
-            0.0,
-            self.eps,
-            torch.backends.cudnn.enabled,
-        )
     if self.statistics == "batch":
-        axes = [d for d in range(x.dim()) if d != 1]
-        c = x - x.mean(axes, keepdim=True)
-        c = c * torch.rsqrt((c * c).mean(axes, keepdim=True) + self.eps)
+        c, variance = self.moments(x)
     else:
-        c = (x - self.running_mean.view(shape)) * torch.rsqrt(
-            self.running_var.view(shape) + self.eps
-        )
-    return (
-        c
-        if self.weight is None
-        else c * self.weight.view(shape) + self.bias.view(shape)
-    )
+        c, variance = x - self.running_mean.view(shape), self.running_var.view(shape)
+    c = c * torch.rsqrt(variance + self.eps)
+    if self.weight is None:
+        return c
+    return c * self.weight.view(shape) + self.bias.view(shape)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b03
+def does_more(norm: nn.Module) -> bool:
+    "Does this BatchNorm layer do anything that PyTorch's own does not?"
+    own = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
+    hooks = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
+    changed = "forward" in vars(norm) or type(norm).forward not in own
+    return changed or bool(hooks) or is_parametrized(norm)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #521e6d15
 def write_out_batch_norm(model: nn.Module, statistics: str = "batch") -> list[str]:
     """Replace every BatchNorm layer of `model` by a `BatchStatNorm` with the same
-    parameters."""
+    parameters. ValueError for a layer that does something besides."""
     found = [
         (n, m)
         for n, m in model.named_modules(remove_duplicate=False)
@@ -102,6 +131,12 @@ def write_out_batch_norm(model: nn.Module, statistics: str = "batch") -> list[st
             raise ValueError(
                 "the model itself is a BatchNorm layer; put it into an nn.Sequential"
             )
+        if does_more(norm):
+            raise ValueError(
+                f"{name}: this {type(norm).__name__} has a forward of its own, hooks "
+                "or parametrizations, which would be lost when BatchNorm is written "
+                "out; put what it does besides into a module around it"
+            )
         made[norm] = made.get(norm) or BatchStatNorm(norm, statistics)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, made[norm])
@@ -109,6 +144,75 @@ def write_out_batch_norm(model: nn.Module, statistics: str = "batch") -> list[st
         f"{name}: {type(norm).__name__} -> BatchStatNorm, {statistics} statistics"
         for name, norm in found
     ]
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b11
+def _hold_padding(
+    module: nn.Embedding, args: tuple, kwargs: dict, output: Tensor
+) -> Tensor:
+    "Forward hook of an embedding: no gradient reaches the padding row."
+    ids = next(iter((*args, *kwargs.values())))
+    if not isinstance(ids, Tensor) or ids.shape != output.shape[:-1]:
+        raise ValueError(
+            f"{type(module).__name__} has a padding_idx and a forward of its own, so "
+            "that its padding can't be found; make it with padding_idx=None"
+        )
+    padding = (ids == module.padding_idx).unsqueeze(-1)
+    return torch.where(padding, output.detach(), output)
+
+
+def hold_padding(model: nn.Module) -> list[str]:
+    "Embeddings whose padding row neither adapts nor learns, for many tasks as for one."
+    found = [
+        (n, m)
+        for n, m in model.named_modules()
+        if isinstance(m, nn.Embedding)
+        and m.padding_idx is not None
+        and _hold_padding not in m._forward_hooks.values()
+    ]
+    for _, module in found:
+        module.register_forward_hook(_hold_padding, with_kwargs=True)
+    return [f"{name or 'Embedding'}: padding row held" for name, _ in found]
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b13
+class ElementaryWeightNorm(parametrizations._WeightNorm):
+    "`parametrizations.weight_norm` in operations that can be differentiated twice."
+
+    def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
+        "g v / |v|; the norm over all axes but `dim`, or over all for -1."
+        axes = [d for d in range(weight_v.dim()) if self.dim == -1 or d != self.dim]
+        length = torch.linalg.vector_norm(weight_v, dim=axes, keepdim=True)
+        return weight_v * (weight_g / length)
+
+
+class DrawnReLU(nn.RReLU):
+    "RReLU whose slopes are a drawn tensor."
+
+    def forward(self, x: Tensor) -> Tensor:
+        "x where it is positive, else x times a slope; the mean one in evaluation mode."
+        slope = (self.lower + self.upper) / 2
+        if self.training:
+            slope = self.lower + (self.upper - self.lower) * torch.rand_like(x)
+        return torch.where(x >= 0, x, slope * x)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b15
+#: layers of PyTorch -> the same layer in elementary operations
+ELEMENTARY = {
+    parametrizations._WeightNorm: ElementaryWeightNorm,
+    nn.RReLU: DrawnReLU,
+}
+
+
+def write_out_layers(model: nn.Module) -> list[str]:
+    "Exchange layers that PyTorch differentiates wrongly, or not for many tasks."
+    changes = []
+    for name, module in model.named_modules():
+        if new := ELEMENTARY.get(type(module)):
+            module.__class__ = new
+            changes.append(f"{name}: {new.__mro__[1].__name__} -> {new.__name__}")
+        if isinstance(module, nn.Embedding) and module.sparse:
+            module.sparse = False  # the same gradient, stored with its zeros
+            changes.append(f"{name or 'Embedding'}: sparse gradients -> dense")
+    return changes
 
 # %% ../../nbs/foundations/40_task_models.ipynb #ecd12124
 def additive_mask(mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
@@ -127,6 +231,15 @@ def additive_mask(mask: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b20
+def attention_window(config) -> int | None:
+    "How far a layer of this Hugging Face model may look, if one has such a limit."
+    names = ("sliding_window", "attention_window", "window_size", "sliding_window_size")
+    names += ("attention_chunk_size", "local_attention_window_len")
+    found = [getattr(config, name, None) for name in names]
+    sizes = [n for f in found for n in (f if isinstance(f, (list, tuple)) else [f])]
+    return min((n for n in sizes if isinstance(n, int) and n > 0), default=None)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #eda2b218
 def _prepare_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -150,7 +263,7 @@ def _prepare_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple
     if mask is None:
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     if mask.dim() == 2:
-        window = getattr(module.config, "sliding_window", None)
+        window = attention_window(module.config)
         if window and mask.shape[-1] > window:
             raise ValueError(
                 f"{mask.shape[-1]} tokens are more than the model's sliding window of "
@@ -164,33 +277,186 @@ def _prepare_inputs(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple
         given["use_cache"] = False
     return (), given
 
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b22
+def _no_cache(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    "Forward pre-hook of a Hugging Face model that builds its own masks."
+    parameters = inspect.signature(module.forward).parameters
+    given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+    generates = given.get("use_cache") or given.get("past_key_values") is not None
+    if "use_cache" in parameters and not generates:
+        kwargs = kwargs | {"use_cache": False}
+    return args, kwargs
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b24
+def example_texts(module: nn.Module) -> tuple[Tensor, Tensor]:
+    "Token numbers of two tasks and their mask, both `(2, 3, 6)`, for a language model."
+    table = module.get_input_embeddings().weight
+    third = len(table) // 3  # special tokens are the first ones or the last
+    steps = torch.arange(36).view(2, 3, 6) ** 2 % max(third, 1)
+    mask = torch.ones(2, 3, 6, dtype=torch.long)
+    mask[0, 1, 4:] = mask[1, 2, 3:] = 0
+    return (third + steps).to(table.device), mask.to(table.device)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b25
+def answers(module: nn.Module, together: bool = False) -> list[Tensor]:
+    """What a Hugging Face model returns for `example_texts`, padding left out; first
+    with a mask, then without.
+
+    together: both tasks in one pass by `vmap`."""
+    ids, mask = example_texts(module)
+    options = {"use_cache": False}
+    if "use_cache" not in inspect.signature(module.forward).parameters:
+        options = {}
+
+    def returned(ids: Tensor, **given) -> list[Tensor]:
+        output = module(input_ids=ids, **given, **options)
+        leaves = tree_leaves(dict(output) if isinstance(output, dict) else output)
+        return [v for v in leaves if isinstance(v, Tensor) and v.is_floating_point()]
+
+    def by_task(*given: Tensor) -> list[Tensor]:
+        call = lambda ids, mask=None: returned(ids, attention_mask=mask)
+        if together:
+            return vmap(call, randomness="different")(*given)
+        return [torch.stack(v) for v in zip(*(call(*task) for task in zip(*given)))]
+
+    masked, keep = by_task(ids, mask), mask.bool()
+    masked = [v[keep] if v.shape[:3] == keep.shape else v for v in masked]
+    return masked + by_task(ids)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b27
+def agree(ours: list[Tensor], theirs: list[Tensor], times: float = 1.0) -> bool:
+    """Do two lists of `answers`, ours and theirs, differ by rounding only?
+
+    theirs: what the differences are relative to. ours: of the same shapes, if they
+    agree. times: how much rounding is allowed."""
+    if [a.shape for a in ours] != [b.shape for b in theirs]:
+        return False
+    bounds = {torch.float64: 1e-6, torch.float32: 2e-5}  # some parts are float32 always
+    return all(
+        (a - b).norm() <= times * bounds.get(b.dtype, 1e-2) * b.norm()
+        for a, b in zip(ours, theirs)
+    )
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b28
+@contextmanager
+def as_evaluated(module: nn.Module) -> Iterator[None]:
+    "Evaluation mode, no graph and an untouched random generator while the block runs."
+    modes = [(m, m.training) for m in module.modules()]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            module.eval()
+            yield
+        finally:
+            for m, mode in modes:
+                m.training = mode
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b29
+def choose_masks(module: nn.Module, expected: list[Tensor]) -> str:
+    """Register the first hook with which a Hugging Face model gives the `expected`
+    answers for many tasks at once; say which."""
+    ready = "attention masks -> 4-D and additive, no key-value cache"
+    base = getattr(module, "base_model", module)
+    ways = [(module, _prepare_inputs, ready), (base, _prepare_inputs, ready)]
+    ways.append((module, _no_cache, "its own attention masks, no key-value cache"))
+    if attention_window(module.config):  # which a ready mask does not know
+        ways.reverse()
+    for place, hook, change in ways:
+        handle = place.register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            if agree(answers(module, together=True), expected):
+                return change
+        except Exception:  # whatever it was: this way is none
+            pass
+        handle.remove()
+    module.register_forward_pre_hook(_no_cache, with_kwargs=True)
+    module.one_task_at_a_time = True
+    return "its own attention masks, which need one task at a time (tasks_at_once=1)"
+
 # %% ../../nbs/foundations/40_task_models.ipynb #04e2fe77
 def prepare_hugging_face(model: nn.Module) -> list[str]:
-    """Eager attention and ready 4-D masks for every Hugging Face model in `model`
-    (itself or a part of it)."""
+    """Eager attention and masks for many tasks for every Hugging Face model in `model`
+    (itself or a part of it). ValueError for an encoder-decoder model, and for a model
+    whose answers are others with eager attention."""
     changes, seen = [], []
     for name, module in model.named_modules():
         if not (
             hasattr(module, "set_attn_implementation") and hasattr(module, "config")
         ) or any(name.startswith(outer) for outer in seen):
             continue
-        seen.append(name + "." if name else "")
         where = f"{name or type(module).__name__}: "
-        if getattr(module.config, "is_encoder_decoder", False):
+        if "decoder_input_ids" in inspect.signature(module.forward).parameters:
             raise ValueError(
                 where
                 + "encoder-decoder models need several masks, which are not built "
                 "here; adapt its encoder or its decoder alone"
             )
+        if not is_prepared(module):
+            done, tried = prepare_one(module)
+            changes += [where + change for change in done]
+            if not tried:
+                continue  # its parts may be models of text
+        seen.append(name + "." if name else "")
+    return changes
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b31
+def is_prepared(module: nn.Module) -> bool:
+    "Has `prepare_one` chosen the masks of this Hugging Face model already?"
+    places = (module, getattr(module, "base_model", module))
+    hooks = [h for place in places for h in place._forward_pre_hooks.values()]
+    return _prepare_inputs in hooks or _no_cache in hooks
+
+
+def prepare_one(module: nn.Module) -> tuple[list[str], bool]:
+    """Eager attention and masks for one Hugging Face model: the changes, and whether it
+    could be tried out."""
+    with as_evaluated(module):
+        try:
+            stock = answers(module)
+        except Exception:  # it wants other inputs than text
+            stock = None
+        changes = []
         if module.config._attn_implementation != "eager":
             module.set_attn_implementation("eager")
-            changes.append(where + "attention -> eager")
-        if _prepare_inputs not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_prepare_inputs, with_kwargs=True)
-            changes.append(
-                where + "attention masks -> 4-D and additive, no key-value cache"
+            changes.append("attention -> eager")
+        if stock is None:
+            return changes, False
+        expected = answers(module)
+        if not agree(expected, stock, times=50):
+            raise ValueError(
+                f"{type(module).__name__} predicts otherwise with eager attention, "
+                "which alone can be differentiated twice, than with its own; load it "
+                "with attn_implementation='eager' if these predictions are meant"
             )
-    return changes
+        return [*changes, choose_masks(module, expected)], True
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b40
+def refusal(module: nn.Module) -> str | None:
+    "Why a layer can't be differentiated twice for many tasks, and what to do; or None."
+    kind = type(module).__name__
+    if isinstance(module, (nn.RNNBase, nn.LSTMCell)):
+        return (
+            f"{kind} can't run over many tasks at once (no vmap rule); "
+            "write the recurrence with nn.Linear or nn.GRUCell"
+        )
+    if isinstance(module, nn.EmbeddingBag):
+        return f"{kind} has no second derivative; take nn.Embedding and its mean"
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return f"{kind} with max_norm rewrites its weights as it runs; leave it out"
+    if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:
+        return (
+            f"the second derivative of {kind} with scale_grad_by_freq is wrong; "
+            "leave it out"
+        )
+    hooks = module._forward_pre_hooks.values()
+    if any(isinstance(h, WeightNorm) for h in hooks):
+        return (
+            f"the second derivative of torch.nn.utils.weight_norm on {kind} is wrong; "
+            "take torch.nn.utils.parametrizations.weight_norm, which is written out"
+        )
+    parameters = module._parameters.values()
+    if any(isinstance(p, nn.UninitializedParameter) for p in parameters):
+        return f"{kind} has no weights yet; run the model once before it is adapted"
+    return None
 
 # %% ../../nbs/foundations/40_task_models.ipynb #6da1ee53
 def make_differentiable(model: nn.Module, batch_norm: str = "batch") -> list[str]:
@@ -198,19 +464,18 @@ def make_differentiable(model: nn.Module, batch_norm: str = "batch") -> list[str
     say what was changed.
 
     BatchNorm is written out, because the stock layer updates running statistics in
-    place (`batch_norm`: "batch" or "running" statistics). Hugging Face models get
-    eager attention and ready masks. Fused attention kernels of PyTorch itself need
-    no change of the model: `TaskModel.predict` switches them off while it runs. A
-    second call finds nothing left to do and returns [].
+    place (`batch_norm`: "batch" or "running" statistics); so are
+    `parametrizations.weight_norm` and RReLU. Padding rows of embeddings are held.
+    Hugging Face models get eager attention, and masks with which they answer as
+    before. Fused attention kernels of PyTorch itself need no change of the model:
+    `TaskModel.predict` switches them off while it runs. A second call finds nothing
+    left to do and returns []. ValueError for what can't be mended.
     """
     for name, module in model.named_modules():
-        if isinstance(module, (nn.RNNBase, nn.LSTMCell)):
-            raise ValueError(
-                f"{name or 'the model'}: {type(module).__name__} can't run over many "
-                "tasks at once (no vmap rule); "
-                "write the recurrence with nn.Linear or nn.GRUCell"
-            )
-    return write_out_batch_norm(model, batch_norm) + prepare_hugging_face(model)
+        if why := refusal(module):
+            raise ValueError(f"{name or 'the model'}: {why}")
+    written = write_out_batch_norm(model, batch_norm) + write_out_layers(model)
+    return written + hold_padding(model) + prepare_hugging_face(model)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #fb5bcc40
 @contextmanager
@@ -290,6 +555,23 @@ def parameter_slots(model: nn.Module) -> dict[str, list[str]]:
                 slots.setdefault(first.setdefault(id(p), name), []).append(name)
     return slots
 
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b80
+def explain_arguments(
+    model: nn.Module, args: tuple, kwargs: dict, error: TypeError
+) -> None:
+    """TypeError with the names that a model takes if it was called with others.
+
+    error: what the call with args and kwargs raised."""
+    takes = inspect.signature(model.forward)
+    try:
+        takes.bind(*args, **kwargs)
+    except TypeError as wrong:
+        given = f"the names {list(kwargs)}" if kwargs else "one tensor, without a name"
+        raise TypeError(
+            f"{type(model).__name__}.forward{takes} was given {given}: {wrong}; an x "
+            "with several inputs is a dict of tensors by these names"
+        ) from error
+
 # %% ../../nbs/foundations/40_task_models.ipynb #186b900f
 def call_with(
     model: nn.Module,
@@ -305,9 +587,12 @@ def call_with(
     the model -> tensor of predictions."""
     args, kwargs = ((), x) if isinstance(x, dict) else ((x,), {})
     everywhere = {slot: p for name, p in params.items() for slot in slots[name]}
-    return predict_fn(
-        functional_call(model, everywhere, args, kwargs, tie_weights=False)
-    )
+    try:
+        output = functional_call(model, everywhere, args, kwargs, tie_weights=False)
+    except TypeError as error:
+        explain_arguments(model, args, kwargs, error)
+        raise
+    return predict_fn(output)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #bde5cbd3
 def take_task(x, task: int):
@@ -333,39 +618,36 @@ ELEMENTWISE = (
 # %% ../../nbs/foundations/40_task_models.ipynb #670b1ad3
 def is_plain_stack(model: nn.Module) -> bool:
     "Is `model` a stack of linear layers and elementwise functions, without hooks?"
-    hooked = model._forward_hooks or model._forward_pre_hooks
-    if type(model) is nn.Sequential and not hooked:
+    if model._forward_hooks or model._forward_pre_hooks or model._backward_hooks:
+        return False
+    if model._backward_pre_hooks or "forward" in model.__dict__:
+        return False
+    if type(model) is nn.Sequential:
         return all(is_plain_stack(m) for m in model)
-    return not hooked and (type(model) is nn.Linear or type(model) in ELEMENTWISE)
+    return type(model) is nn.Linear or type(model) in ELEMENTWISE
 
 # %% ../../nbs/foundations/40_task_models.ipynb #a5fba846
-def run_stack(
-    module: nn.Module, x: Tensor, task_params: Params, name: str = ""
-) -> Tensor:
-    """A plain stack for all tasks at once: x `(B, S, ..., d)`; `task_params`, by their
-    place in the whole, have a task axis, other parameters are shared.
+def run_stack(module: nn.Module, x: Tensor, values: dict[Tensor, Tensor]) -> Tensor:
+    """A plain stack for all tasks at once: x `(B, S, ..., d)`.
 
-    module: the stack, or the part of it that stands at `name`, which ends with a
-    dot."""
+    module: the stack, or a part of it. values: parameter of the stack -> its values
+    with a task axis; parameters that are not in it are shared."""
     if type(module) is nn.Sequential:
-        for child, m in module.named_children():
-            x = run_stack(m, x, task_params, f"{name}{child}.")
+        for m in module:
+            x = run_stack(m, x, values)
         return x
     if type(module) is not nn.Linear:
         return module(x)
-    weight, bias = (
-        task_params.get(name + "weight", module.weight),
-        task_params.get(name + "bias", module.bias),
-    )
-    rows = x.flatten(1, -2)  # (B, rows, d)
-    weight = weight.mT if weight.dim() == 3 else weight.mT.expand(len(x), -1, -1)
-    if bias is None:
+    weight = values.get(module.weight, module.weight).mT
+    if weight.dim() == 2:
+        weight = weight.expand(len(x), -1, -1)
+    rows = x if x.dim() == 3 else x.flatten(1, -2)  # (B, rows, d)
+    if module.bias is None:
         out = rows @ weight
     else:
-        out = torch.baddbmm(
-            bias.unsqueeze(1) if bias.dim() == 2 else bias, rows, weight
-        )
-    return out.unflatten(1, x.shape[1:-1])
+        bias = values.get(module.bias, module.bias)
+        out = torch.baddbmm(bias.unsqueeze(-2), rows, weight)
+    return out if x.dim() == 3 else out.unflatten(1, x.shape[1:-1])
 
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a002
 class Predictor:
@@ -386,8 +668,12 @@ class Predictor:
             else self._params
         )
 
-    def __call__(self, x) -> Tensor:
-        return self.loop.predict(self._params, x)
+    def __call__(self, x, mask: Tensor | None = None) -> Tensor:
+        """Predictions for x. mask: `(B, Q)`, which examples are no padding; only
+        BatchNorm with batch statistics looks at it."""
+        if mask is None:
+            return self.loop.predict(self._params, x)
+        return self.loop.predict(self._params, x, mask)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a010
 class SharedModel(nn.Module):
@@ -410,31 +696,92 @@ class SharedModel(nn.Module):
                 f"tasks_at_once must be at least 1, got {tasks_at_once}; None lets the "
                 "engine choose"
             )
-        self.changes = make_differentiable(model, batch_norm)
         self.model, self.predict_fn, self.tasks_at_once = (
             model,
             predict_fn,
             tasks_at_once,
         )
-        self.adapted, self.slots = matching_names(model, adapt), parameter_slots(model)
-        self.homes = {
-            n: (model.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2])
-            for n in self.adapted
-        }
-        parts = list(model.modules())
-        self.norms = [m for m in parts if isinstance(m, BatchStatNorm)]
-        self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in parts)
-        self.may_attend = not all(
-            isinstance(m, BatchStatNorm)
-            or type(m).__module__.startswith("torch.nn.modules.")
-            and "ttention" not in type(m).__name__
-            for m in parts
+        self._adapts_all, self._batch_norm = adapt is None, batch_norm
+        self.changes = []
+        self.take_stock(adapt)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b61
+@patch
+def take_stock(self: SharedModel, adapt=None) -> None:
+    """Prepare the model and note what it consists of. adapt: as in the
+    constructor."""
+    model = self.model
+    self.changes = self.changes + make_differentiable(model, self._batch_norm)
+    self.adapted, self.slots = matching_names(model, adapt), parameter_slots(model)
+    self.homes = {
+        n: (model.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2])
+        for n in self.adapted
+    }
+    self.note_kinds(dict(model.named_modules()))
+    self._parts = makeup(model)
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b62
+@patch
+def note_kinds(self: SharedModel, named: dict[str, nn.Module]) -> None:
+    "Which kinds of layer decide how tasks run? named: all modules of the model."
+    parts = list(named.values())
+    self.restless = {n: m for n, m in named.items() if changes_in_training(m)}
+    self.norms = [m for m in parts if isinstance(m, BatchStatNorm)]
+    self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in parts)
+    self.one_by_one = any(getattr(m, "one_task_at_a_time", False) for m in parts)
+    self.may_attend = not all(
+        isinstance(m, BatchStatNorm)
+        or type(m).__module__.startswith("torch.nn.modules.")
+        and "ttention" not in type(m).__name__
+        for m in parts
+    )
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b64
+def changes_in_training(module: nn.Module) -> bool:
+    "Does a forward pass in training mode change this layer?"
+    hooks = module._forward_pre_hooks.values()
+    power = getattr(module, "n_power_iterations", 0)
+    return (
+        isinstance(module, parametrizations._SpectralNorm)
+        and power > 0
+        or any(isinstance(h, SpectralNorm) and h.n_power_iterations for h in hooks)
+        or isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        and module.track_running_stats
+    )
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b66
+def makeup(model: nn.Module) -> list:
+    "All modules and parameters of a model, and which parameters are trained."
+    found = []
+    for module in model.modules():
+        found.append(module)
+        for p in module._parameters.values():
+            found += (p, p is not None and p.requires_grad)
+    return found
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b69
+@patch
+def look_again(self: SharedModel) -> None:
+    """Take stock again if the model consists of other parts than before. ValueError if
+    these have other names, or if other parameters adapt."""
+    now = makeup(self.model)
+    if len(now) == len(self._parts) and all(map(operator.is_, now, self._parts)):
+        return
+    adapted, slots = self.adapted, self.slots
+    self.take_stock(None if self._adapts_all else set(adapted).__contains__)
+    other = {*adapted} ^ {*self.adapted} or {*slots} ^ {*self.slots}
+    if other:
+        self.adapted, self.slots, self._parts = adapted, slots, []
+        raise ValueError(
+            "the model has changed since it was wrapped: it lacks, or has in addition, "
+            f"trainable parameters such as {sorted(other)[:3]}; wrap it again"
         )
 
 # %% ../../nbs/foundations/40_task_models.ipynb #cd95db75
 @patch
 def start(self: SharedModel) -> Params:
-    "The shared start itself: name -> `shape`."
+    "The shared start itself: name -> `shape`. Parts exchanged meanwhile are noticed."
+    self.look_again()
     return {
         n: module._parameters[attribute]
         for n, (module, attribute) in self.homes.items()
@@ -457,67 +804,124 @@ def is_bare(self: SharedModel, params: Params) -> bool:
 @patch
 def chunk_size(self: SharedModel, n_tasks: int) -> int:
     """How many tasks run together: `tasks_at_once`, or all; convolutions on a CPU
-    one by one, because a batch of tasks saves them no time that you can rely on."""
+    one by one, because a batch of tasks saves them no time that you can rely on, and
+    so are models whose masks need it."""
     if self.tasks_at_once is not None:
         return min(self.tasks_at_once, n_tasks)
-    return (
-        1
-        if self.convolutional and next(self.model.parameters()).device.type == "cpu"
-        else n_tasks
-    )
+    if self.one_by_one:
+        return 1
+    on_cpu = next(self.model.parameters()).device.type == "cpu"
+    return 1 if self.convolutional and on_cpu else n_tasks
 
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a008
 class TaskModel(SharedModel):
     "Predictions of all tasks, each with its own adapted parameters."
 
-    def predict_one(self, params: Params, x) -> Tensor:
-        "Predictions `(Q, ...)` of a single task, without vmap."
+    def predict_one(self, params: Params, x, mask: Tensor | None = None) -> Tensor:
+        """Predictions `(Q, ...)` of a single task, without vmap. mask: as in
+        `predict`, `(Q,)`."""
         try:
             for m in self.norms:
-                m.one_task = True
+                m.one_task, m.valid = True, mask
             with elementary_attention() if self.may_attend else nullcontext():
                 return call_with(self.model, params, self.slots, x, self.predict_fn)
         finally:
             for m in self.norms:
-                m.one_task = False
+                m.one_task, m.valid = False, None
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b71
+@patch
+def predict_together(
+    self: TaskModel, params: Params, x, mask: Tensor | None = None
+) -> Tensor:
+    "Predictions of all tasks by `vmap`; arguments as in `predict`."
+
+    def one_task(task_params, task_x, valid):
+        for m in self.norms:
+            m.valid = valid
+        return call_with(self.model, task_params, self.slots, task_x, self.predict_fn)
+
+    axes = (0, 0, None if mask is None else 0)
+    try:
+        with elementary_attention():
+            return vmap(one_task, axes, randomness="different")(params, x, mask)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in NOT_TOGETHER):
+            raise
+        raise RuntimeError(
+            "the model can't run for many tasks at once, perhaps because it decides by "
+            "the values of a tensor; tasks_at_once=1 runs it for one task after another"
+            f". PyTorch said: {str(error)[:200]}"
+        ) from error
+    finally:
+        for m in self.norms:
+            m.valid = None
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b72
+#: what PyTorch says where a function has no rule for many tasks at once
+NOT_TOGETHER = ("vmap", "functorch", "Batching rule", "batched tensor", "BatchedTensor")
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b74
+@patch
+def check_inputs(self: TaskModel, n_tasks: int, x) -> None:
+    "Raise if x is not a tensor, or dict of tensors, with `n_tasks` tasks in front."
+    inputs = x.values() if isinstance(x, dict) else (x,)
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "x is a tensor, or a dict of tensors by the names of the model's "
+                f"arguments; got {type(x if value is x else value).__name__}"
+            )
+        if value.dim() == 0 or len(value) != n_tasks:
+            raise ValueError(
+                f"the parameters are those of {n_tasks} tasks, but an input has shape "
+                f"{tuple(value.shape)}: its first axis must count the same tasks"
+            )
+    for name, m in self.restless.items():
+        if m.training:
+            raise ValueError(
+                f"{name} ({type(m).__name__}) changes itself with every forward pass "
+                "in training mode, so that no inner step can be evaluated again; put "
+                "the model into evaluation mode with .eval(), or leave the layer out"
+            )
 
 # %% ../../nbs/foundations/40_task_models.ipynb #97cd9c37
 @patch
-def predict(self: TaskModel, params: Params, x) -> Tensor:
+def predict(self: TaskModel, params: Params, x, mask: Tensor | None = None) -> Tensor:
     """Predictions of all tasks, `(B, Q, ...)`, each with its own adapted
-    parameters; those of a single task may lack the task axis."""
-    if (
-        self.predict_fn is prediction_of
-        and isinstance(x, Tensor)
-        and is_plain_stack(self.model)
-    ):
-        return run_stack(
-            self.model,
-            x,
-            {slot: p for name, p in params.items() for slot in self.slots[name]},
-        )
-    n_tasks = 1 if self.is_bare(params) else len(next(iter(params.values())))
+    parameters; those of a single task may lack the task axis.
+
+    mask: `(B, Q)`, which examples are no padding. Only BatchNorm with batch statistics
+    looks at it. Examples of x must then be the rows that BatchNorm sees."""
+    bare = self.is_bare(params)
+    n_tasks = 1 if bare else len(next(iter(params.values())))
+    self.check_inputs(n_tasks, x)
+    if self.runs_as_stack(x):
+        values = {m._parameters[a]: params[n] for n, (m, a) in self.homes.items()}
+        return run_stack(self.model, x, values)
+    if mask is not None and (not self.norms or mask.all()):
+        mask = None  # nothing looks at it, or nothing is padding
     if n_tasks == 1:
-        alone = (
-            params
-            if self.is_bare(params)
-            else {n: p.squeeze(0) for n, p in params.items()}
-        )
-        return self.predict_one(alone, take_task(x, 0)).unsqueeze(0)
-    if self.chunk_size(n_tasks) == 1:
-        per_task = zip(*(p.unbind() for p in params.values()))
-        return torch.stack(
-            [
-                self.predict_one(dict(zip(params, one)), take_task(x, b))
-                for b, one in enumerate(per_task)
-            ]
-        )
+        alone = params if bare else {n: p.squeeze(0) for n, p in params.items()}
+        valid = None if mask is None else mask[0]
+        return self.predict_one(alone, take_task(x, 0), valid).unsqueeze(0)
+    if self.chunk_size(n_tasks) > 1:
+        return self.predict_together(params, x, mask)
+    per_task = enumerate(zip(*(p.unbind() for p in params.values())))
+    masks = [None] * n_tasks if mask is None else mask
+    return torch.stack(
+        [
+            self.predict_one(dict(zip(params, one)), take_task(x, b), masks[b])
+            for b, one in per_task
+        ]
+    )
 
-    def one_task(task_params, task_x):
-        return call_with(self.model, task_params, self.slots, task_x, self.predict_fn)
-
-    with elementary_attention():
-        return vmap(one_task, randomness="different")(params, x)
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b75
+@patch
+def runs_as_stack(self: TaskModel, x) -> bool:
+    "Do these inputs, with examples `(B, S, ..., d)`, run by Eq. (TM-2)?"
+    plain = self.predict_fn is prediction_of and isinstance(x, Tensor)
+    return plain and x.dim() > 2 and is_plain_stack(self.model)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #0c5e042e
 def predict_one(

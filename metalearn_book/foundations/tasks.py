@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 
 # %% auto #0
-__all__ = ['take', 'Examples', 'TaskBatch', 'SinusoidTasks', 'count_episodes', 'ClassPool', 'ClassTasks', 'hashed_ngrams',
-           'hashed_words', 'normalized_text', 'check_episode', 'check_split', 'near_duplicates']
+__all__ = ['take', 'Examples', 'TaskBatch', 'check_labels', 'check_features', 'inputs_named', 'SinusoidTasks', 'count_episodes',
+           'ClassPool', 'ClassTasks', 'hashed_ngrams', 'hashed_words', 'normalized_text', 'check_episode',
+           'check_split', 'near_duplicates']
 
 # %% ../../nbs/foundations/20_tasks.ipynb #b0193b4d
 def _leaves(x: Tensor | dict[str, Tensor]) -> list[Tensor]:
@@ -49,6 +52,16 @@ def _check_examples(x, y: Tensor, mask: Tensor | None) -> None:
         raise ValueError(
             "x is an empty dict; it needs at least one tensor, such as input_ids"
         )
+    if 0 in lead:
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}: there must be at least one task, and one "
+            "example in each; leave out tasks that have none"
+        )
+    if not all(isinstance(leaf, Tensor) for leaf in _leaves(x)):
+        raise ValueError(
+            f"x is a {type(x).__name__}; it must be a tensor or a dict of tensors, "
+            "whose keys are the names of the model's arguments"
+        )
     for leaf in _leaves(x):
         if tuple(leaf.shape[:2]) != lead:
             raise ValueError(
@@ -62,15 +75,41 @@ def _check_examples(x, y: Tensor, mask: Tensor | None) -> None:
             "mask must be boolean (True where an example is real), "
             f"got {mask.dtype}; use mask.bool()"
         )
+    if mask is not None and not mask.is_meta and not mask.any(1).all():
+        task = int((~mask.any(1)).nonzero()[0])
+        raise ValueError(
+            f"the mask hides all examples of task {task}; a task needs at least one "
+            "that is real"
+        )
+
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a12
+def _each(fn: Callable[[Tensor], Tensor], x):
+    "`fn` of a tensor, or of every tensor in a dict."
+    return {k: fn(v) for k, v in x.items()} if isinstance(x, dict) else fn(x)
+
+
+def _real_rows(mask: Tensor) -> Tensor:
+    """For each place of `mask` `(B, S)` one that is real: itself, or the last real one
+    before it, or the first of the task.
+    """
+    place = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    last = torch.where(mask, place, -1).cummax(1).values
+    return torch.where(last < 0, mask.int().argmax(1, keepdim=True), last)
+
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a14
+def _whole_numbers_long(y: Tensor) -> Tensor:
+    "Labels of any whole-number type, or booleans, as int64; other values unchanged."
+    return y if y.is_floating_point() or y.is_complex() else y.long()
 
 # %% ../../nbs/foundations/20_tasks.ipynb #b7d91fb1
 @dataclass(frozen=True)
 class Examples:
     """Labelled examples of B tasks: `x` is `(B, S, ...)` or a dict of such tensors,
-    `y` is `(B, S, ...)`.
+    `y` is `(B, S, ...)`; whole numbers become int64.
 
-    `mask` `(B, S)` is True where an example is real; None means that all are.
-    ValueError: the leading dims differ, or the mask is not boolean.
+    `mask` `(B, S)` is True where an example is real; None means that all are. Padding
+    is overwritten with the task's last real example before it. ValueError: the leading
+    dims differ, a task has no example, or the mask is not boolean.
     """
 
     x: Tensor | dict[str, Tensor]
@@ -78,7 +117,13 @@ class Examples:
     mask: Tensor | None = None
 
     def __post_init__(self):
-        _check_examples(self.x, self.y, self.mask)
+        x, y, mask = self.x, self.y, self.mask
+        _check_examples(x, y, mask)
+        if mask is not None and not mask.is_meta and not mask.all():
+            rows = (torch.arange(len(y), device=y.device)[:, None], _real_rows(mask))
+            x, y = _each(lambda t: t[rows], x), y[rows]
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "y", _whole_numbers_long(y))
 
     @property
     def n_tasks(self) -> int:
@@ -92,12 +137,8 @@ class Examples:
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Examples":
         "Apply `fn` to every tensor."
-        x = (
-            {k: fn(v) for k, v in self.x.items()}
-            if isinstance(self.x, dict)
-            else fn(self.x)
-        )
-        return Examples(x, fn(self.y), None if self.mask is None else fn(self.mask))
+        mask = None if self.mask is None else fn(self.mask)
+        return Examples(_each(fn, self.x), fn(self.y), mask)
 
 # %% ../../nbs/foundations/20_tasks.ipynb #536d89a6
 @patch
@@ -118,6 +159,25 @@ def __getitem__(self: Examples, tasks) -> "Examples":
         tasks = slice(tasks % n, tasks % n + 1)
     return self.map(lambda t: t[tasks])
 
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a15
+def _form(x) -> dict[str, tuple[int, torch.dtype]]:
+    "Rank and dtype of each input; the lengths may differ."
+    named = x if isinstance(x, dict) else {"a tensor": x}
+    return {k: (v.dim(), v.dtype) for k, v in named.items()}
+
+
+def _check_pair(support: Examples, query: Examples) -> None:
+    if support.n_tasks != query.n_tasks:
+        raise ValueError(
+            f"support holds {support.n_tasks} tasks, query {query.n_tasks}"
+        )
+    ours, theirs = _form(support.x), _form(query.x)
+    if ours != theirs:
+        raise ValueError(
+            "support and query must hold inputs of one form (keys, number of dims, "
+            f"dtype); support has {ours}, query {theirs}"
+        )
+
 # %% ../../nbs/foundations/20_tasks.ipynb #38ceeb36
 @dataclass(frozen=True)
 class TaskBatch:
@@ -125,8 +185,8 @@ class TaskBatch:
 
     `info` may hold what episodes were made of, for checks and for display, each with
     leading dim B and kept on the CPU: `classes` `(B, n_way)`, `support_items` `(B, S)`,
-    `query_items` `(B, Q)`: row numbers of the pool. ValueError: the numbers of tasks
-    differ.
+    `query_items` `(B, Q)`: row numbers of the pool. ValueError: the numbers of tasks,
+    or the forms of the inputs, differ.
     """
 
     support: Examples
@@ -134,11 +194,7 @@ class TaskBatch:
     info: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.support.n_tasks != self.query.n_tasks:
-            raise ValueError(
-                f"support holds {self.support.n_tasks} tasks, "
-                f"query {self.query.n_tasks}"
-            )
+        _check_pair(self.support, self.query)
         for key, value in self.info.items():
             if len(value) != self.support.n_tasks:
                 raise ValueError(
@@ -162,6 +218,72 @@ def __getitem__(self: TaskBatch, tasks) -> "TaskBatch":
     return TaskBatch(
         self.support[tasks], self.query[tasks], {k: v[s] for k, v in self.info.items()}
     )
+
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a17
+def check_labels(y: Tensor, n_classes: int | None = None) -> None:
+    """ValueError unless `y`, of any shape, holds class numbers 0..n_classes - 1;
+    None: 0 or more, without an upper limit.
+    """
+    if y.is_floating_point() or y.is_complex():
+        raise ValueError(
+            f"labels must be whole numbers 0..n_way-1, got {y.dtype}; use y.long() for "
+            "class numbers, and a regression loss for other values"
+        )
+    if y.is_meta or not y.numel():
+        return
+    low, high = (int(v) for v in torch.aminmax(y))
+    if low < 0 or (n_classes is not None and high >= n_classes):
+        has = "classes" if n_classes is None else f"{n_classes} classes"
+        raise ValueError(
+            f"labels run from {low} to {high}, but there are logits for {has} numbered "
+            "from 0; give the head as many outputs as a task has classes, and number "
+            "the classes of each task 0..n_way-1, in support and query alike"
+        )
+
+
+def check_features(z: Tensor, y: Tensor) -> None:
+    "ValueError unless `z` is one vector for each label of `y` `(B, S)`: `(B, S, d)`."
+    if z.dim() != 3 or z.shape[:2] != y.shape:
+        raise ValueError(
+            f"features must be (B, S, d) for labels (B, S); got {tuple(z.shape)} "
+            f"and {tuple(y.shape)}. A body must give one vector for each example"
+        )
+
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a1a
+_MISFIT = (
+    r"shape|size of tensor|size mismatch|sizes|must match|[Dd]imension|unflatten"
+    r"|\b[1-6]-?D\b|start_dim|same dtype|scalar type|batch[12]|weight of size"
+    r"|index out of range"
+)
+
+
+def _named(x) -> Iterator[tuple[str, Tensor]]:
+    "The input tensors of `x` with their names."
+    if isinstance(x, TaskBatch):
+        for part in ("support", "query"):
+            yield from ((f"{part} {k}", v) for k, v in _named(getattr(x, part)))
+    else:
+        x = x.x if isinstance(x, Examples) else x
+        yield from x.items() if isinstance(x, dict) else [("x", x)]
+
+
+@contextmanager
+def inputs_named(x) -> Iterator[None]:
+    """Inside, an error about shapes or dtypes becomes a ValueError that names those of
+    the inputs `x`: a tensor, a dict of tensors, `Examples` or a `TaskBatch`.
+    """
+    try:
+        yield
+    except (RuntimeError, IndexError, ValueError) as error:
+        text = str(error).strip().split("\n")[0]
+        ours = text.startswith("the model does not take inputs")
+        if ours or "memory" in text or not re.search(_MISFIT, text):
+            raise
+        found = ", ".join(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in _named(x))
+        raise ValueError(
+            f"the model does not take inputs of this form: {found}, where the first "
+            f"two dims are tasks and examples. PyTorch says: {text}"
+        ) from error
 
 # %% ../../nbs/foundations/20_tasks.ipynb #117d9dde
 @dataclass
@@ -211,6 +333,16 @@ def sample(self: SinusoidTasks, n_tasks: int, generator: torch.Generator) -> Tas
         draw(self.n_query),
         {"amplitude": a[:, 0, 0], "phase": p[:, 0, 0]},
     )
+
+# %% ../../nbs/foundations/20_tasks.ipynb #a2978724
+@patch
+def average(self: SinusoidTasks, x: Tensor) -> Tensor:
+    """The mean of y over all tasks at each x, in the shape of x: Eq. (TASKS-4) for any
+    ranges of amplitude and phase."""
+    mean, (lo, hi) = sum(self.amplitude) / 2, self.phase
+    if lo == hi:
+        return mean * torch.sin(x - lo)
+    return mean * (torch.cos(x - hi) - torch.cos(x - lo)) / (hi - lo)
 
 # %% ../../nbs/foundations/20_tasks.ipynb #233346c1
 def count_episodes(
@@ -446,9 +578,8 @@ def sample(self: ClassTasks, n_tasks: int, generator: torch.Generator) -> TaskBa
         return self.batch(classes, support, query)
     shots = torch.randint(lo, hi + 1, (n_tasks, 1, 1), generator=generator)
     real = (torch.arange(hi) < shots).expand_as(support)
-    return self.batch(
-        classes, torch.where(real, support, support[..., :1]), query, real
-    )
+    last = support.gather(-1, (shots - 1).expand(*support.shape[:-1], 1))
+    return self.batch(classes, torch.where(real, support, last), query, real)
 
 # %% ../../nbs/foundations/20_tasks.ipynb #37998718
 @patch
@@ -658,3 +789,7 @@ def near_duplicates(
             for i, j in (jaccard.triu(1) >= threshold).nonzero().tolist()
         ]
     return found
+
+# %% ../../nbs/foundations/20_tasks.ipynb #a437c14d
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

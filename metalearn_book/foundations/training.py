@@ -5,16 +5,27 @@
 # %% ../../nbs/foundations/60_training.ipynb #3786b5f0
 from __future__ import annotations
 
+import enum
+import functools
+import hashlib
+import inspect
+import io
 import json
 import math
+import operator
 import os
+import pickle
+import random
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -23,46 +34,107 @@ from ..book.patch import patch
 from .tasks import TaskBatch
 
 # %% auto #0
-__all__ = ['accuracy', 'mse', 'Evaluation', 'evaluate', 'paired_difference', 'verdict', 'OverSeeds', 'over_seeds', 'meta_step',
-           'History', 'Best', 'save_checkpoint', 'load_checkpoint', 'Run', 'describe_run', 'run_differences', 'resume',
-           'meta_train']
+__all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'wilson_interval', 'evaluate', 'paired_difference',
+           'verdict', 'OverSeeds', 'over_seeds', 'NotFinite', 'meta_step', 'History', 'Best', 'save_checkpoint',
+           'load_checkpoint', 'Run', 'hyperparameters', 'describe_run', 'run_differences', 'resume', 'Update',
+           'Validation', 'Checkpoint', 'meta_train']
+
+# %% ../../nbs/foundations/60_training.ipynb #5e0c17a4
+from ..data.files import read_sealed, write_sealed
 
 # %% ../../nbs/foundations/60_training.ipynb #0c5774da
 def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over the valid examples of each task: `(B, Q)` -> `(B,)`."
     if mask is None:
-        return values.mean(1)
-    mask = mask.to(values.dtype)
-    return (values * mask).sum(1) / mask.sum(1).clamp_min(1)
+        mask = torch.ones_like(values, dtype=torch.bool)
+    mask = mask.to(values.device, torch.bool)
+    if values.shape != mask.shape:
+        raise ValueError(
+            f"the mask {tuple(mask.shape)} does not fit queries {tuple(values.shape)}"
+        )
+    if not (counted := mask.sum(1)).all():
+        empty = (counted == 0).nonzero()[0].item()
+        raise ValueError(f"task {empty} has no query that counts; nothing is measured")
+    return values.where(mask, 0).sum(1) / counted
 
-# %% ../../nbs/foundations/60_training.ipynb #5ff098aa
-def accuracy(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Share of right answers of each task: logits `(B, Q, n_way)`, y `(B, Q)` ->
-    `(B,)`. ValueError for other shapes.
-
-    prediction: the logits. mask: `(B, Q)`, True where an item counts.
-    """
+# %% ../../nbs/foundations/60_training.ipynb #c1a00001
+def _check_labels(prediction: Tensor, y: Tensor, mask: Tensor | None) -> None:
+    "ValueError unless logits and labels fit each other."
     if prediction.shape[:-1] != y.shape:
         raise ValueError(
             f"logits {tuple(prediction.shape)} and labels {tuple(y.shape)} do not "
             "match; expected (B, Q, n_way) and (B, Q)"
         )
-    return _over_items((prediction.argmax(-1) == y).to(prediction.dtype), mask)
+    counted = y if mask is None else y[mask.to(y.device, torch.bool)]
+    n_way = prediction.shape[-1]
+    if counted.numel() and not 0 <= counted.min() <= counted.max() < n_way:
+        raise ValueError(
+            f"labels go from {counted.min().item()} to {counted.max().item()}, but "
+            f"there are {n_way} logits; labels must be 0 to {n_way - 1} wherever the "
+            "mask counts"
+        )
+
+# %% ../../nbs/foundations/60_training.ipynb #5ff098aa
+def accuracy(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Share of right answers of each task, `(B,)`; nan where logits are nan.
+
+    prediction: logits `(B, Q, n_way)`. y: `(B, Q)`. mask: `(B, Q)`, which queries
+    count. ValueError for other shapes, labels without a logit, a task without a
+    query."""
+    _check_labels(prediction, y, mask)
+    right = (prediction.argmax(-1) == y).to(
+        torch.float64 if prediction.dtype == torch.float64 else torch.float32
+    )
+    return _over_items(right.masked_fill(prediction.isnan().any(-1), math.nan), mask)
+
+
+accuracy.bounds = (0.0, 1.0)  # for the interval of a mean without spread
 
 # %% ../../nbs/foundations/60_training.ipynb #dd6b3721
 def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error of each task: two tensors `(B, Q, ...)` -> `(B,)`. ValueError
-    if their shapes differ.
+    """Mean squared error of each task: two tensors `(B, Q, ...)` -> `(B,)`.
 
-    prediction: what is compared with y. mask: `(B, Q)`, True where an item counts.
-    """
+    prediction: is compared with y. mask: `(B, Q)`, which queries count. ValueError if
+    the shapes differ, or a task has no query."""
     if prediction.shape != y.shape:
         raise ValueError(
             f"predictions {tuple(prediction.shape)} and targets {tuple(y.shape)} "
             "differ in shape; they would be broadcast to a wrong error"
         )
+    if prediction.dtype in (torch.float16, torch.bfloat16):
+        prediction = prediction.float()  # the error keeps its digits
     error = (prediction - y) ** 2
     return _over_items(error.flatten(2).mean(2) if error.dim() > 2 else error, mask)
+
+# %% ../../nbs/foundations/60_training.ipynb #cd428597
+# 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
+_QUANTILES = """
+    12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228
+    2.201 2.179 2.160 2.145 2.131 2.120 2.110 2.101 2.093 2.086
+    2.080 2.074 2.069 2.064 2.060 2.056 2.052 2.048 2.045 2.042
+"""
+_T975 = tuple(float(q) for q in _QUANTILES.split())
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00002
+def t_quantile(freedom: int) -> float:
+    """The 0.975 quantile of Student's t: half a 95 % interval, in standard errors.
+
+    freedom: degrees of freedom; nan below 1, to four figures above (Fisher's series
+    beyond 30)."""
+    if freedom < 1:
+        return math.nan
+    if freedom <= len(_T975):
+        return _T975[int(freedom) - 1]
+    z = 1.959964  # the normal quantile
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + (z**3 + z) / (4 * freedom) + second / freedom**2 + third / freedom**3
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00005
+def rule_of_three(n: int) -> float:
+    """The share that an event may have and still, with 5 % chance, not be seen in `n`
+    independent trials; about 3/n."""
+    return 1 - 0.05 ** (1 / n)
 
 # %% ../../nbs/foundations/60_training.ipynb #2b8469b8
 @dataclass(frozen=True)
@@ -70,34 +142,59 @@ class Evaluation:
     """What a learner reached on each episode, with the mean and its interval.
 
     values: `(n,)`, one for each episode. seed: of the episodes. batch: how many were
-    drawn at a time.
-    """
+    drawn at a time. bounds: the smallest and the largest value that the metric can
+    have, if there are any; they give an interval to values that are all the same."""
 
     values: Tensor
     seed: int
     batch: int | None = None
+    bounds: tuple[float, float] | None = None
+    _unit = "episode"  # what a value stands for; no field
 
     @property
     def mean(self) -> float:
-        "The mean over the episodes."
-        return self.values.mean().item()
+        "Mean over episodes."
+        return self.values.double().mean().item()
 
     @property
     def ci95(self) -> float:
-        """Half-width of the normal 95 % interval of the mean, 1.96 standard errors; not
-        a number for a single episode.
-        """
-        return (
-            1.96 * self.values.std().item() / math.sqrt(len(self.values))
-            if len(self.values) > 1
-            else float("nan")
-        )
+        "Half-width of Student's 95 % interval of the mean; nan for a single episode."
+        n = len(self.values)
+        if n < 2:
+            return math.nan
+        if self.bounds and (self.values == self.values[0]).all():
+            return rule_of_three(n) * max(abs(self.mean - b) for b in self.bounds)
+        return t_quantile(n - 1) * self.values.double().std().item() / math.sqrt(n)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __str__(self) -> str:
         return f"{self.mean:.4g} ± {self.ci95:.2g} (n={len(self)})"
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00033
+def _whole(name: str, value, least: int | None = 1) -> int:
+    "A whole number as Python's int, NumPy's too; ValueError names what was given."
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00032
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` independent cases: its lower and upper end.
+
+    share: right cases / n. ValueError for a share outside 0 to 1, or no case."""
+    n = _whole("n", n)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 to 1, got {share!r}")
+    z2 = 1.959964**2 / n
+    middle = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 # %% ../../nbs/foundations/60_training.ipynb #8bfefd6d
 def _device(learner) -> torch.device:
@@ -111,11 +208,8 @@ def _device(learner) -> torch.device:
 @contextmanager
 def _evaluation_mode(learner) -> Iterator[None]:
     "Dropout off and no graph inside; every submodule gets its mode back."
-    modes = (
-        [(m, m.training) for m in learner.modules()]
-        if isinstance(learner, nn.Module)
-        else []
-    )
+    modules = learner.modules() if isinstance(learner, nn.Module) else []
+    modes = [(m, m.training) for m in modules]
     for module, _ in modes:
         module.training = False
     try:
@@ -125,159 +219,322 @@ def _evaluation_mode(learner) -> Iterator[None]:
         for module, training in modes:
             module.training = training
 
+# %% ../../nbs/foundations/60_training.ipynb #c1a00007
+def _state_of(source) -> bytes | None:
+    "Where a generator stands; None for what is none."
+    if isinstance(source, torch.Generator):
+        return source.get_state().numpy().tobytes()
+    if isinstance(source, np.random.Generator):
+        return pickle.dumps(source.bit_generator.state)
+    if isinstance(source, (random.Random, np.random.RandomState)):
+        get = getattr(source, "getstate", None) or source.get_state
+        return pickle.dumps(get())
+    return None
+
+
+def _random_states(tasks=None, but=None) -> dict[str, bytes]:
+    "Where the global generators stand, and those that `tasks` keeps, except `but`."
+    found = {
+        "torch's global generator": torch.get_rng_state().numpy().tobytes(),
+        "NumPy's global generator": pickle.dumps(np.random.get_state()),
+        "Python's global generator": pickle.dumps(random.getstate()),
+    }
+    for name, source in getattr(tasks, "__dict__", {}).items():
+        if source is not but and (state := _state_of(source)) is not None:
+            found[f"the generator {type(tasks).__name__}.{name}"] = state
+    return found
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00008
+def _draw(tasks, n: int, generator, watch: bool) -> tuple[TaskBatch, list[str]]:
+    "A meta-batch, and the other generators that decided about it (if we watch)."
+    before = _random_states(tasks, generator) if watch else {}
+    again = generator.clone_state() if watch else None
+    batch = tasks.sample(n, generator)
+    if not isinstance(batch, TaskBatch):
+        kind = type(batch).__name__
+        raise ValueError(f"tasks.sample must return a TaskBatch, it returned a {kind}")
+    now = _random_states(tasks, generator) if watch else {}
+    moved = [name for name, state in before.items() if now.get(name) != state]
+    if moved:  # one that sample seeds itself stands where it stood, after a second draw
+        tasks.sample(n, again)
+        then = _random_states(tasks, again)
+        moved = [name for name in moved if then.get(name) != now.get(name)]
+    return batch, moved
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00009
+def _foreign(moved: list[str], then: str) -> str:
+    "What to say of tasks that draw from generators of their own."
+    return (
+        f"tasks.sample draws from {' and '.join(moved)}, which no seed of this call "
+        f"reaches: {then}. Draw from the generator that sample is given instead, or "
+        "make the random choices once, before the run"
+    )
+
+
+def _sizes(learner, batch: TaskBatch) -> str:
+    "Shapes of tasks and learner, for errors about what does not fit."
+
+    def of(e):
+        parts = e.x if isinstance(e.x, dict) else {"x": e.x}
+        shapes = [f"{name} {tuple(t.shape)}" for name, t in parts.items()]
+        ends = (
+            ""
+            if e.y.is_floating_point() or not e.y.numel()
+            else (f" from {e.y.min().item()} to {e.y.max().item()}")
+        )
+        return f"{', '.join(shapes)}, y {tuple(e.y.shape)}{ends}"
+
+    named = getattr(learner, "named_parameters", lambda: iter(()))()
+    weights = [f"{n} {tuple(p.shape)}" for n, p in named]
+    ends = " ... ".join(dict.fromkeys([*weights[:1], *weights[-1:]])) or "none"
+    return (
+        f"If sizes do not fit, compare: support {of(batch.support)}; query "
+        f"{of(batch.query)}; first and last weight of the learner: {ends}"
+    )
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00010
+def _measure(learner, batch: TaskBatch, metric: Callable) -> Tensor:
+    "The metric of each task of a batch, `(B, ...)`, on the CPU."
+    query = batch.query
+    try:
+        values = metric(learner.adapt(batch.support)(query.x), query.y, query.mask)
+    except (RuntimeError, IndexError) as error:
+        raise RuntimeError(f"{error}. {_sizes(learner, batch)}") from error
+    if not isinstance(values, Tensor) or values.shape[:1] != (len(batch),):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else values
+        raise ValueError(
+            f"the metric must return one value for each of {len(batch)} tasks, it "
+            f"returned {shape}; a mean over the batch has lost the episodes"
+        )
+    return values.detach().cpu()
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00011
+def _announce(done: int, of: int, began: float, what: str) -> None:
+    "A warning where the rest will take more than ten minutes at the present pace."
+    left = (time.perf_counter() - began) / done * (of - done)
+    if left > 600:
+        warnings.warn(
+            f"{of:,} {what} will take about {left / 60:,.0f} more minutes at the "
+            "present pace; ask for fewer, or for progress=True",
+            stacklevel=3,
+        )
+
 # %% ../../nbs/foundations/60_training.ipynb #bc8e0c0c
 def evaluate(
-    learner,
-    tasks,
+    learner,  # anything with `adapt(support) -> predictor`
+    tasks,  # a task distribution: `sample(n_tasks, generator) -> TaskBatch`
     n_episodes: int = 600,
     *,
-    seed: int = 12345,
-    tasks_per_batch: int = 25,
-    metric: Callable = accuracy,
-    progress: bool = False,
+    seed: int = 12345,  # of the episodes
+    tasks_per_batch: int = 25,  # episodes at once
+    metric: Callable = accuracy,  # prediction, y, mask -> (B,); may have `bounds`
+    progress: bool = False,  # show a bar
 ) -> Evaluation:
-    """Adapt to `n_episodes` fixed episodes and measure on their query sets. ValueError:
-    no episode, or none at a time.
+    """Adapt to `n_episodes` fixed episodes and measure on their query sets.
 
-    learner: anything with `adapt(support) -> predictor`. metric: prediction, y, mask ->
-    `(B,)`. The same seed and `tasks_per_batch` give the same episodes to every learner,
-    so that results can be compared pairwise.
-    """
-    if n_episodes < 1 or tasks_per_batch < 1:
-        raise ValueError(
-            "n_episodes and tasks_per_batch must be at least 1, got "
-            f"{n_episodes} and {tasks_per_batch}"
-        )
-    device, generator, values = (
-        _device(learner), torch.Generator().manual_seed(seed), []
-    )  # fmt: skip
-    with (
-        _evaluation_mode(learner),
-        tqdm(
-            total=n_episodes, desc="episodes", disable=not progress, leave=False
-        ) as bar,
-    ):
-        for done in range(0, n_episodes, tasks_per_batch):
-            batch = tasks.sample(min(tasks_per_batch, n_episodes - done), generator).to(
-                device
-            )
-            values.append(metric(
-                learner.adapt(batch.support)(batch.query.x),
-                batch.query.y, batch.query.mask
-            ).cpu())  # fmt: skip
-            bar.update(len(values[-1]))
-    return Evaluation(torch.cat(values), seed, tasks_per_batch)
+    The same seed and `tasks_per_batch` give the same episodes to every learner, so that
+    results can be compared pairwise; a warning where the tasks draw from elsewhere.
+    ValueError: no episode, none at a time, or a metric that gives no value for each."""
+    n_episodes = _whole("n_episodes", n_episodes)
+    at_once = _whole("tasks_per_batch", tasks_per_batch)
+    seed, began = _whole("seed", seed, None), time.perf_counter()
+    device, generator = _device(learner), torch.Generator().manual_seed(seed)
+    values, look = [], {"desc": "episodes", "disable": not progress, "leave": False}
+    with _evaluation_mode(learner), tqdm(total=n_episodes, **look) as bar:
+        for done in range(0, n_episodes, at_once):
+            n = min(at_once, n_episodes - done)
+            batch, moved = _draw(tasks, n, generator, watch=done == 0)
+            if moved:
+                then = "every learner and every call gets other episodes"
+                warnings.warn(_foreign(moved, then), stacklevel=2)
+            values.append(_measure(learner, batch.to(device), metric))
+            if done == 0 and not progress:
+                _announce(n, n_episodes, began, "episodes")
+            bar.update(n)
+    bounds = getattr(metric, "bounds", None)
+    return Evaluation(torch.cat(values), seed, at_once, bounds)
 
 # %% ../../nbs/foundations/60_training.ipynb #c542c76c
 def paired_difference(a: Evaluation, b: Evaluation) -> Evaluation:
-    """a − b, episode by episode, with the interval of the mean difference. ValueError
-    if the episodes are not the same.
-    """
-    if (
-        a.seed != b.seed
-        or len(a) != len(b)
-        or (a.batch and b.batch and a.batch != b.batch)
-    ):
+    """a − b, episode by episode, with the interval of the mean difference.
+
+    ValueError if the episodes are not the same, or for sums over training runs."""
+    if "run" in (a._unit, b._unit):
+        raise ValueError(
+            "these are means over training runs and not episodes; take the paired "
+            "difference of each run first, then over_seeds of the differences"
+        )
+    batches_differ = a.batch and b.batch and a.batch != b.batch
+    if a.seed != b.seed or len(a) != len(b) or batches_differ:
         raise ValueError(
             f"not the same episodes: seeds {a.seed} and {b.seed}, {len(a)} and "
             f"{len(b)} episodes, drawn {a.batch} and {b.batch} at a time; call "
             "evaluate with the same seed, n_episodes and tasks_per_batch"
         )
-    return Evaluation(a.values - b.values, a.seed, a.batch)
+    bounds = None
+    if a.bounds and b.bounds:
+        bounds = a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0]
+    return Evaluation(a.values - b.values, a.seed, a.batch, bounds)
 
 # %% ../../nbs/foundations/60_training.ipynb #95012555
 def verdict(difference: Evaluation) -> str:
-    """What the interval of a difference allows us to say: `is above`, `is below` or
-    `cannot be told from`.
-    """
-    if abs(difference.mean) <= difference.ci95:
+    """What an interval allows us to say: is above, is below, or cannot be told from.
+
+    difference: with its interval; a single episode tells nothing. ValueError for nan,
+    of which nothing can be said."""
+    if math.isnan(difference.mean):
+        raise ValueError(
+            f"the difference is nan: {int(difference.values.isnan().sum())} of "
+            f"{len(difference)} values are no numbers; look at the learner that made "
+            "them before it is compared"
+        )
+    if not abs(difference.mean) > difference.ci95:
         return "cannot be told from"
     return "is above" if difference.mean > 0 else "is below"
 
-# %% ../../nbs/foundations/60_training.ipynb #cd428597
-# 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
-_T975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
 # %% ../../nbs/foundations/60_training.ipynb #95636c18
+@dataclass(frozen=True)
 class OverSeeds(Evaluation):
-    "The means of several training runs, with Student's 95 % interval over runs."
+    """The means of several training runs, with Student's 95 % interval over runs.
+
+    shared: half-width that episodes add which all runs share; 0 where there are
+    none."""
+
+    shared: float = 0.0
+    _unit = "run"
 
     @property
     def ci95(self) -> float:
-        """Half-width of the 95 % interval of Student's t over the runs; not a number
-        for a single run.
-        """
-        n = len(self.values)
-        if n < 2:
-            return float("nan")
-        quantile = _T975[n - 2] if n - 2 < len(_T975) else 1.96
-        return quantile * self.values.std().item() / math.sqrt(n)
+        "Half-width of the 95 % interval, Eq. (TR-5); nan for a single run."
+        return math.hypot(super().ci95, self.shared)
 
 # %% ../../nbs/foundations/60_training.ipynb #b2dc3533
 def over_seeds(runs: Sequence[Evaluation]) -> OverSeeds:
-    """Sum up several training runs of one method, each measured by `evaluate`: the
-    interval covers training luck too. ValueError: fewer than 2 runs.
-    """
-    if len(runs) < 2:
+    """Sum up training runs of one method, or paired differences of each, as `evaluate`
+    measured them: with episodes of its own (another seed) for each, or all on the same.
+
+    runs: one for each run. ValueError: fewer than 2, sums over runs, or episodes that
+    are shared by some runs only."""
+    if len(runs) < 2 or any(r._unit == "run" for r in runs):
         raise ValueError(
-            f"an interval over training runs needs at least 2 runs, got {len(runs)}"
+            "an interval over training runs needs at least 2 runs, each measured over "
+            f"episodes, got {len(runs)}"
         )
-    return OverSeeds(torch.tensor([r.mean for r in runs]), runs[0].seed, runs[0].batch)
+    values, bounds = torch.cat([r.values for r in runs]), runs[0].bounds
+    seeds, sets = {r.seed for r in runs}, {(r.seed, r.batch, len(r)) for r in runs}
+    if len(seeds) > 1 and len(seeds) < len(runs) or len(seeds) == 1 < len(sets):
+        raise ValueError(
+            "some runs share episodes and others do not (seed, batch, number: "
+            f"{sorted(sets, key=str)}); give evaluate another seed for every run, or "
+            "the same seed, n_episodes and tasks_per_batch for all"
+        )
+    shared = 0.0
+    if len(seeds) == 1:  # the second term of Eq. (TR-5)
+        values = torch.stack([r.values for r in runs]).double().mean(0)
+    if len(seeds) == 1 or (values == values[0]).all():
+        shared = Evaluation(values, 0, None, bounds).ci95
+    means = torch.tensor([r.mean for r in runs], dtype=torch.float64)
+    return OverSeeds(means, runs[0].seed, runs[0].batch, shared=shared)
 
-# %% ../../nbs/foundations/60_training.ipynb #38352dc9
-def meta_step(
-    learner: nn.Module,
-    batch: TaskBatch,
-    optimizer,
-    clip_norm: float | None = None,
-    accelerator=None,
-) -> float:
-    """One outer step on a meta-batch: loss, meta-gradient, update. Returns the loss.
-    RuntimeError if loss or gradient is not finite; nothing is updated then.
+# %% ../../nbs/foundations/60_training.ipynb #ecb5029d
+class NotFinite(RuntimeError):
+    "An outer loss, a gradient or a weight is nan or infinite; nothing was updated."
 
-    clip_norm: the gradient is scaled down to this norm; None leaves it, and then only
-    the loss is checked. accelerator: an `accelerate.Accelerator`; the loss returned is
-    the mean over its processes.
-    """
-    optimizer.zero_grad(set_to_none=True)
+
+def _outer_loss(learner: nn.Module, batch: TaskBatch, accelerator) -> tuple:
+    "The loss with its graph, and its value over all processes; both are checked."
     loss = learner(batch)
     if loss.dim() != 0:
         raise ValueError(
             "the learner's forward must return a scalar outer loss, it returned shape "
             f"{tuple(loss.shape)}"
         )
-    value = (
-        loss.detach() if accelerator is None
-        else accelerator.reduce(loss.detach(), "mean")
-    )  # fmt: skip
+    value = loss.detach()
+    if accelerator is not None:
+        value = accelerator.reduce(value, "mean")
     if not torch.isfinite(value):
-        raise RuntimeError(f"the outer loss is {value.item()}")
-    loss.backward() if accelerator is None else accelerator.backward(loss)
-    if clip_norm is not None:
-        norm = (
-            nn.utils.clip_grad_norm_(learner.parameters(), clip_norm)
-            if accelerator is None
-            else accelerator.clip_grad_norm_(learner.parameters(), clip_norm)
+        raise NotFinite(f"the outer loss is {value.item()}")
+    return loss, value.item()
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00019
+def _not_finite(learner: nn.Module, what: str = "gradient") -> list[str]:
+    "Names of parameters whose gradient, or whose value, is not finite."
+
+    def bad(p):
+        t = p.grad if what == "gradient" else p.detach()
+        if t is None or not p.requires_grad:
+            return False
+        return not (t.coalesce().values() if t.is_sparse else t).isfinite().all()
+
+    return [name for name, p in learner.named_parameters() if bad(p)]
+
+
+def _check_gradient(learner: nn.Module, norm: Tensor | None, optimizer) -> None:
+    "NotFinite if the gradient is not; none is left behind. norm: of it, if known."
+    if norm is not None and torch.isfinite(norm):
+        return
+    bad = _not_finite(learner)
+    if norm is None and not bad:
+        return
+    optimizer.zero_grad(set_to_none=True)
+    where = f" (in {', '.join(bad[:3])}{' ...' if len(bad) > 3 else ''})" if bad else ""
+    size = "not finite" if norm is None else norm.item()
+    raise NotFinite(f"the norm of the outer gradient is {size}{where}")
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00020
+def _rate(name: str, value) -> float:
+    "A finite number, 0 or more, as Python's float; ValueError names what was given."
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
+    return number
+
+
+def _positive(name: str, value) -> float | None:
+    "A positive number, as Python's float, or None."
+    if value is None or (not isinstance(value, str) and value == math.inf):
+        return None if value is None else math.inf
+    if not (number := _rate(name, value)):
+        raise ValueError(
+            f"{name} must be positive, got {value!r}; None leaves the gradient alone"
         )
-        if not torch.isfinite(norm):
-            raise RuntimeError(f"the norm of the outer gradient is {norm.item()}")
+    return number
+
+# %% ../../nbs/foundations/60_training.ipynb #38352dc9
+def meta_step(
+    learner: nn.Module,
+    batch: TaskBatch,  # B tasks
+    optimizer,
+    clip_norm: float | None = None,  # of the meta-gradient
+    accelerator=None,  # an `accelerate.Accelerator`
+) -> float:
+    """One outer step on a meta-batch: loss, meta-gradient, update. Returns the loss.
+
+    NotFinite (a RuntimeError) if loss or gradient is not finite, ValueError if the loss
+    is no scalar; nothing is updated then."""
+    clip_norm = _positive("clip_norm", clip_norm)
+    optimizer.zero_grad(set_to_none=True)
+    loss, value = _outer_loss(learner, batch, accelerator)
+    loss.backward() if accelerator is None else accelerator.backward(loss)
+    norm = None
+    if clip_norm is not None:
+        clip = nn.utils if accelerator is None else accelerator
+        norm = clip.clip_grad_norm_(learner.parameters(), clip_norm)
+    if clip_norm is not None or getattr(accelerator, "scaler", None) is None:
+        _check_gradient(learner, norm, optimizer)  # a scaler of float16 has its own way
     optimizer.step()
-    return value.item()
+    return value
 
 # %% ../../nbs/foundations/60_training.ipynb #01eaf226
 @dataclass
 class History:
-    """What happened: the outer loss of every step, validation results and their steps,
-    the step whose weights were kept, and why training ended.
+    """What happened in a run.
 
-    loss: outer loss of each step. val_step, val: the steps at which validation was
-    measured, and the means. best_step: after how many steps the weights that were kept
-    were reached; 0 without validation. stopped: why training ended, in words.
-    """
+    loss: the outer loss of every step. val, val_step: validation results and their
+    steps. best_step: the step whose weights were kept. stopped: why training ended."""
 
     loss: list[float] = field(default_factory=list)
     val_step: list[int] = field(default_factory=list)
@@ -288,116 +545,122 @@ class History:
 # %% ../../nbs/foundations/60_training.ipynb #48883086
 @dataclass
 class Best:
-    """The best validation result so far with its weights, and how many rounds have
-    passed since.
+    "The best validation result so far with its weights, and how many rounds ago."
 
-    value: the result; None before the first. rounds: results since then that were no
-    better. weights: a copy of the learner's state of then.
-    """
-
-    value: float | None = None
-    rounds: int = 0
+    value: float | None = None  # None before the first
+    rounds: int = 0  # validations since then
     weights: dict[str, Tensor] | None = None
 
     def update(
         self, value: float, learner: nn.Module, higher_is_better: bool = True
     ) -> bool:
-        """Note a validation result; True if it is the best so far. A result that is not
-        a number never is.
+        """Note a validation result; True if it is the best so far. A nan never is.
 
-        value: a validation mean. higher_is_better: False for an error.
-        """
-        better = not math.isnan(value) and (
-            self.value is None
-            or (value > self.value if higher_is_better else value < self.value)
-        )
-        if better:
-            self.value, self.rounds = value, 0
-            self.weights = {
-                k: v.detach().clone() for k, v in learner.state_dict().items()
-            }
-        else:
+        value: the result. higher_is_better: False for an error."""
+        value, sign = float(value), 1 if higher_is_better else -1
+        better = self.value is None or sign * value > sign * self.value
+        if not better or math.isnan(value):
             self.rounds += 1
-        return better
+            return False
+        self.value, self.rounds = value, 0
+        weights = learner.state_dict()
+        self.weights = {k: v.detach().clone() for k, v in weights.items()}
+        return True
 
 # %% ../../nbs/foundations/60_training.ipynb #7aa6b885
 def save_checkpoint(path, state: dict) -> None:
-    """Write `state` to a temporary file beside `path`, then rename: whoever reads
-    `path` finds the old or the new state, never half of one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as f:
-        torch.save(state, f)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    """Write `state` with a checksum.
+
+    Whoever reads `path` finds the old or the new state, never half of one. OSError,
+    which names path and disk, where it can't be written; the old file is as it was."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_sealed(path, content.getvalue())
 
 # %% ../../nbs/foundations/60_training.ipynb #00fad7f1
 def load_checkpoint(path) -> dict:
-    """The state stored at `path`, on the CPU. FileNotFoundError if there is none,
-    RuntimeError if it is damaged or no checkpoint.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    """The state stored at `path`, on the CPU. No code is run.
+
+    FileNotFoundError if there is none, RuntimeError if a bit of it has changed or it
+    is no checkpoint."""
+    remedy = "Delete or move it to start afresh, or put a good copy in its place"
+    content = io.BytesIO(read_sealed(path, "checkpoint", remedy))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(content, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
     except Exception as error:
         raise RuntimeError(
             f"checkpoint {path} can't be read ({type(error).__name__}: "
-            f"{str(error)[:120]}). Delete or move it to start afresh, or put a good "
-            "copy in its place"
+            f"{str(error)[:120]}). {remedy}"
         ) from error
     return state
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00022
+def _scalar(value):
+    "NumPy scalars, enums, paths and dtypes as plain values; the rest as it is."
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (torch.dtype, torch.device, np.dtype)):
+        return str(value)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _readable(value):
+    "A state with plain values: what is written can be read with weights_only."
+    if isinstance(value, Mapping):
+        return {_scalar(k): _readable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return (
+            type(value)(map(_readable, value))
+            if type(value) in (list, tuple)
+            else (list(map(_readable, value)))
+        )
+    return torch.as_tensor(value) if isinstance(value, np.ndarray) else _scalar(value)
 
 # %% ../../nbs/foundations/60_training.ipynb #38d92695
 @dataclass
 class Run:
-    """All that changes while `meta_train` runs.
-
-    learner, optimizer: what is trained, and by what. schedule: scheduler of the
-    learning rate, or None. generator: draws the tasks. history, best: what was measured
-    so far. step: outer steps done.
-    """
+    "All that changes while `meta_train` runs."
 
     learner: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: object | None
-    generator: torch.Generator
-    history: History = field(default_factory=History)
-    best: Best = field(default_factory=Best)
-    step: int = 0
+    schedule: object | None  # a learning-rate scheduler
+    generator: torch.Generator  # that draws tasks
+    history: History = field(default_factory=History)  # what `meta_train` returns
+    best: Best = field(default_factory=Best)  # of the validations
+    step: int = 0  # outer steps done
 
-# %% ../../nbs/foundations/60_training.ipynb #21963bde
+# %% ../../nbs/foundations/60_training.ipynb #777f39a7
 @patch
 def state_dict(self: Run) -> dict:
-    """Everything that a run needs to go on with the same numbers, random states of
-    PyTorch included; for `save_checkpoint`.
-    """
+    "Everything that the next step depends on, in types that can be read again."
     state = {
         "learner": self.learner.state_dict(),
-        "optimizer": self.optimizer.state_dict(),
+        "optimizer": _readable(self.optimizer.state_dict()),
         "generator": self.generator.get_state(),
         "torch": torch.get_rng_state(),
-        "history": asdict(self.history),
+        "history": _readable(asdict(self.history)),
         "best": vars(self.best),
         "step": self.step,
     }
     if self.schedule is not None:
-        state["schedule"] = self.schedule.state_dict()
+        state["schedule"] = _readable(self.schedule.state_dict())
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
-# %% ../../nbs/foundations/60_training.ipynb #c1de8d70
+# %% ../../nbs/foundations/60_training.ipynb #9ded274d
 @patch
 def load_state_dict(self: Run, state: dict) -> None:
-    """Bring the run to a state of `state_dict`, the global random state of PyTorch
-    too.
-    """
+    "Bring everything to the state that `state_dict` gave; PyTorch's random state too."
     self.learner.load_state_dict(state["learner"])
     self.optimizer.load_state_dict(state["optimizer"])
     self.generator.set_state(state["generator"])
@@ -406,47 +669,133 @@ def load_state_dict(self: Run, state: dict) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     if self.schedule is not None:
         self.schedule.load_state_dict(state["schedule"])
-    self.history, self.best, self.step = (
-        History(**state["history"]),
-        Best(**state["best"]),
-        state["step"],
-    )
+    self.history, self.best = History(**state["history"]), Best(**state["best"])
+    self.step = state["step"]
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00023
+def _checksum(value: Tensor) -> str:
+    "Shape, type and checksum of a tensor; of 256 MB evenly spread, where it is larger."
+    flat = value.detach().to_dense().reshape(-1)
+    step = 1 + flat.numel() * flat.element_size() // 2**28
+    data = flat[::step].cpu().contiguous().view(torch.uint8).numpy()
+    kind = str(value.dtype).removeprefix("torch.")
+    digest = hashlib.sha256(memoryview(data)).hexdigest()[:12]
+    return f"{kind} {tuple(value.shape)} {digest}"
+
+
+def _collection(value, depth: int):
+    "Lists, sets and dicts: as they are if short, or else their length and checksum."
+    if isinstance(value, list) and {type(v) for v in value} <= {str, int, bool}:
+        found = value  # the quick way for long lists of labels
+    elif isinstance(value, Mapping):
+        found = {str(_scalar(k)): _about(v, depth) for k, v in value.items()}
+    else:
+        found = [_about(v, depth) for v in value]
+        found = sorted(found, key=str) if isinstance(value, (set, frozenset)) else found
+    text = json.dumps(found, sort_keys=True)
+    if len(text) <= 400 or isinstance(found, dict) and len(found) <= 64:
+        return found  # what is long in a few settings has its checksum already
+    return f"{len(found)} entries {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 # %% ../../nbs/foundations/60_training.ipynb #cd44ce76
-def describe_run(learner: nn.Module, tasks, **settings) -> dict:
-    """What must be the same for a run to go on: shapes of the learner, public settings
-    of the task distribution, training settings.
+def _about(value, depth: int = 0):
+    "What a setting is, in values that JSON has: to be compared and shown."
+    value = _scalar(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):  # nan would differ from itself
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, np.ndarray):
+        value = torch.tensor(value) if value.dtype.kind in "biufc" else value.tolist()
+    if isinstance(value, Tensor):
+        return _checksum(value)
+    if depth < 6 and isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return _collection(value, depth + 1)
+    if isinstance(value, functools.partial):
+        return _about([value.func, value.args, value.keywords], depth + 1)
+    if callable(value) and hasattr(value, "__name__"):
+        return value.__name__
+    foreign = type(value).__module__.partition(".")[0] == "transformers"
+    if depth >= 6 or foreign or _state_of(value) is not None:
+        return type(value).__name__
+    if isinstance(value, nn.Module):
+        return hyperparameters(value)
+    return {"type": type(value).__name__, **_attributes(value, depth + 1)}
 
-    settings: of the training, by name; as JSON has them.
-    """
+# %% ../../nbs/foundations/60_training.ipynb #c1a00024
+def _attributes(obj, depth: int = 0) -> dict:
+    "The public attributes of an object, or what its method `hyperparameters` gives."
+    own = getattr(obj, "hyperparameters", None)
+    if callable(own):
+        return {str(k): _about(v, depth) for k, v in own().items()}
+    slots = [s for c in type(obj).__mro__ for s in getattr(c, "__slots__", ())]
+    found = {s: getattr(obj, s) for s in slots if hasattr(obj, s)}
+    found |= getattr(obj, "__dict__", {})
+    return {k: _about(v, depth) for k, v in found.items() if k[0] != "_"}
 
-    def public(obj):
-        return {
+
+def _given(module: nn.Module) -> dict:
+    "Buffers named like an argument of the constructor, such as a fixed `inner_lr`."
+    makers = [c.__init__ for c in type(module).__mro__[:-1] if c is not nn.Module]
+    names = {n for maker in makers for n in inspect.signature(maker).parameters}
+    buffers = {k: v for k, v in module._buffers.items() if k in names and v is not None}
+    return {
+        k: [float(f"{x:.7g}") for x in v.flatten().tolist()]
+        if v.numel() <= 16
+        else _checksum(v)
+        for k, v in buffers.items()
+    }
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00025
+def hyperparameters(learner: nn.Module) -> dict:
+    """What makes a learner beside its weights: type and public attributes of every
+    module, by name. A module with a method `hyperparameters()` speaks for itself.
+
+    learner: any module. Parameters, `training` and names with `_` are left out."""
+    found: dict = {}
+    for name, module in learner.named_modules():
+        own = callable(getattr(module, "hyperparameters", None))
+        public = {
             k: v
-            for k, v in getattr(obj, "__dict__", {}).items()
-            if not k.startswith("_") and isinstance(v, (bool, int, float, str, tuple))
+            for k, v in vars(module).items()
+            if k[0] != "_"
+            and k != "training"
+            and not isinstance(v, (Tensor, nn.Module))
         }
-
-    shapes = {k: list(v.shape) for k, v in learner.state_dict().items()}
-    return json.loads(
-        json.dumps(
-            {
-                "learner": shapes,
-                "tasks": {"type": type(tasks).__name__, **public(tasks)},
-                **settings,
-            },
-            default=str,
+        about = (
+            _attributes(module, 2)
+            if own
+            else {k: _about(v, 2) for k, v in public.items()}
         )
-    )
+        about = {"type": type(module).__name__, **_given(module), **about}
+        found |= {f"{name}.{k}" if name else k: v for k, v in about.items()}
+    return found
+
+
+def describe_run(learner: nn.Module, tasks, **settings) -> dict:
+    """What must be the same for a run to go on, as JSON has it.
+
+    Shapes and hyperparameters of the learner, settings and data of the task
+    distribution, `settings`."""
+    shapes = {
+        k: list(v.shape) if isinstance(v, Tensor) else type(v).__name__
+        for k, v in learner.state_dict().items()
+    }
+    made_of = hyperparameters(learner)
+    description = {
+        "learner": shapes,
+        "hyperparameters": made_of,
+        "tasks": _about(tasks),
+    }
+    return description | {k: _about(v) for k, v in settings.items()}
 
 # %% ../../nbs/foundations/60_training.ipynb #788130d0
 def run_differences(then: dict, now: dict, prefix: str = "") -> list[str]:
     """The entries in which two descriptions differ, as `name: value then, value now`.
 
-    prefix: is put before the names, for descriptions inside of others.
-    """
+    prefix: of the names, within a description."""
     found = []
-    for key in sorted({*then, *now}):
+    for key in dict.fromkeys([*now, *then]):
         a, b = then.get(key), now.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += run_differences(a, b, f"{prefix}{key}.")
@@ -455,34 +804,51 @@ def run_differences(then: dict, now: dict, prefix: str = "") -> list[str]:
     return found
 
 # %% ../../nbs/foundations/60_training.ipynb #5f7f8a95
-def resume(run: Run, path, description: dict) -> None:
-    """Bring `run` to the state stored at `path`; ValueError if the stored run was
-    another one.
+def _version() -> str:
+    import metalearn_book  # it imports no part of the book by itself
 
-    description: of the run that wants to go on, by `describe_run`. FileNotFoundError or
-    RuntimeError where the checkpoint is missing, damaged or of another kind.
-    """
+    return metalearn_book.__version__
+
+
+def _check_version(path, state: dict) -> None:
+    "ValueError if another version of the package wrote the checkpoint."
+    if (then := state.get("version", "0.2.0 or earlier")) != _version():
+        raise ValueError(
+            f"checkpoint {path} was written by metalearn_book {then}, this is "
+            f"{_version()}; half a run of each would be a run of neither. Finish it "
+            "with that version, or choose another checkpoint path to start a new one"
+        )
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00026
+def resume(run: Run, path, description: dict) -> None:
+    """Bring `run` to the state stored at `path`.
+
+    description: of this run, by `describe_run`. ValueError if the stored run was
+    another one, RuntimeError if it is none at all."""
     state = load_checkpoint(path)
     if missing := {"run", "description"} - set(state):
         raise RuntimeError(
             f"checkpoint {path} was not written by meta_train: it has no "
             f"{', '.join(sorted(missing))}. Choose another path"
         )
-    if differences := run_differences(state["description"], description):
+    _check_version(path, state)
+    then, moving = state["description"], set(state.get("moving", ()))
+    found = run_differences(then, description)
+    if found := [d for d in found if d.partition(": ")[0] not in moving]:
+        more = f"; and {len(found) - 6} more" if len(found) > 6 else ""
         raise ValueError(
-            f"checkpoint {path} belongs to another run. "
-            + "; ".join(differences[:6])
-            + ". Use the settings of that run to go on with it, or another checkpoint "
-            "path to start a new one"
+            f"checkpoint {path} belongs to another run. {'; '.join(found[:6])}{more}. "
+            "Use the settings of that run to go on with it, or another checkpoint path "
+            "to start a new one"
         )
     run.load_state_dict(state["run"])
 
 # %% ../../nbs/foundations/60_training.ipynb #4eba3a6b
 @contextmanager
 def _finish_step_first() -> Iterator[list]:
-    """Inside, the first Ctrl-C only fills the list; a second one interrupts. Outside
-    the main thread signals are left alone.
-    """
+    """Inside, the first Ctrl-C only fills the list; a second one interrupts.
+
+    Outside the main thread signals are left alone."""
     asked = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -511,50 +877,139 @@ def _writer(log_dir):
         ) from error
     return SummaryWriter(str(log_dir))
 
+# %% ../../nbs/foundations/60_training.ipynb #26d076a7
+def _normalized(options, **values) -> None:
+    "Set fields of a frozen object to what was checked."
+    for name, value in values.items():
+        object.__setattr__(options, name, value)
+
+
+def _at_least_one(options, *names: str) -> None:
+    "These fields as whole numbers; ValueError if one is none or below 1."
+    kind = type(options).__name__
+    for name in names:
+        value = _whole(f"{name} of {kind}", getattr(options, name))
+        _normalized(options, **{name: value})
+
+# %% ../../nbs/foundations/60_training.ipynb #0e443d9d
+@dataclass(frozen=True)
+class Update:
+    """How `meta_train` moves the weights.
+
+    optimizer: None (Adam with `outer_lr`), an optimizer, or a function of the
+    parameters. schedule: optimizer -> learning-rate scheduler, stepped once a step.
+    clip_norm: the largest norm of the meta-gradient; None leaves it alone.
+
+    ValueError: `clip_norm` that is not positive."""
+
+    optimizer: object | None = None
+    schedule: Callable | None = None
+    clip_norm: float | None = 10.0
+
+    def __post_init__(self):
+        clip_norm = _positive("clip_norm of Update", self.clip_norm)
+        _normalized(self, clip_norm=clip_norm)
+
+# %% ../../nbs/foundations/60_training.ipynb #e7887324
+@dataclass(frozen=True)
+class Validation:
+    """How `meta_train` validates: every so many steps and at the end.
+
+    tasks: a distribution of validation tasks. every: steps between two rounds.
+    episodes: fixed ones, measured in each. patience: stop after so many rounds without
+    a better result; None: never. metric: as in `evaluate`. higher_is_better: False for
+    errors.
+
+    ValueError: `every`, `episodes` or `patience` below 1, or an error of which
+    the higher would be kept."""
+
+    tasks: object
+    every: int = 200
+    episodes: int = 100
+    patience: int | None = None
+    metric: Callable = accuracy
+    higher_is_better: bool = True
+
+    def __post_init__(self):
+        given = () if self.patience is None else ("patience",)
+        _at_least_one(self, "every", "episodes", *given)
+        if self.metric is mse and self.higher_is_better:
+            raise ValueError(
+                "metric=mse is an error: pass higher_is_better=False, or the worst "
+                "weights are kept as the best"
+            )
+        _normalized(self, higher_is_better=bool(self.higher_is_better))
+
+# %% ../../nbs/foundations/60_training.ipynb #09ae53ea
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where `meta_train` keeps the state of a run, and how often.
+
+    path: if the file exists, training goes on from it. every: steps between two writes;
+    the last step is written too. ValueError: `every` below 1."""
+
+    path: str | Path
+    every: int = 200
+
+    def __post_init__(self):
+        _at_least_one(self, "every")
+        _normalized(self, path=Path(self.path))
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00027
+def _check_optimizer(optimizer, trainable: list) -> None:
+    "ValueError for an optimizer of other weights, or with a rate that is no number."
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            "update.optimizer must be an optimizer, or make one of the parameters; it "
+            f"gave {type(optimizer).__name__}"
+        )
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not moved & {id(p) for p in trainable}:
+        raise ValueError(
+            "the optimizer moves no parameter of this learner; make it of "
+            "learner.parameters(), or pass a function of the parameters"
+        )
+    for group in optimizer.param_groups:
+        _rate("the learning rate of the optimizer", group.get("lr", 0.0))
+
 # %% ../../nbs/foundations/60_training.ipynb #598ed33a
-def _prepare(learner, optimizer, schedule, outer_lr, seed, accelerator):
+def _prepare(learner, update: Update, outer_lr: float, seed: int, accelerator) -> tuple:
     "The learner to call (wrapped for several processes where asked), and the `Run`."
     trainable = [p for p in learner.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(
             "the learner has no trainable parameter; there is nothing to meta-train"
         )
-    if optimizer is None:
-        optimizer = torch.optim.Adam(trainable, lr=outer_lr)
-    elif not isinstance(optimizer, torch.optim.Optimizer):
+    optimizer = update.optimizer or (lambda p: torch.optim.Adam(p, lr=outer_lr))
+    if not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer(trainable)
+    _check_optimizer(optimizer, trainable)
     called = learner
     if accelerator is not None:
         called, optimizer = accelerator.prepare(learner, optimizer)
         learner = accelerator.unwrap_model(called)
-    run = Run(
-        learner,
-        optimizer,
-        None if schedule is None else schedule(optimizer),
-        torch.Generator().manual_seed(seed),
-    )
-    return called, run
+    schedule = None if update.schedule is None else update.schedule(optimizer)
+    generator = torch.Generator().manual_seed(seed)
+    return called, Run(learner, optimizer, schedule, generator)
 
 # %% ../../nbs/foundations/60_training.ipynb #e98c473b
-def _validate(
-    run: Run,
-    val_tasks,
-    n_episodes: int,
-    metric,
-    higher_is_better: bool,
-    patience: int | None,
-    writer,
-) -> float:
-    """Evaluate on the validation episodes and note the result; training is over when
-    `patience` rounds brought nothing better.
-    """
-    value = evaluate(run.learner, val_tasks, n_episodes, seed=54321, metric=metric).mean
-    run.history.val_step.append(run.step)
-    run.history.val.append(value)
-    if run.best.update(value, run.learner, higher_is_better):
-        run.history.best_step = run.step
-    if patience is not None and run.best.rounds >= patience:
-        run.history.stopped = f"no better validation result in {patience} rounds"
+def _validate(run: Run, validation: Validation, writer) -> float:
+    "One round: note the result; `patience` rounds without a better one end the run."
+    v, history, best = validation, run.history, run.best
+    seen = {"seed": 54321, "metric": v.metric}
+    value = evaluate(run.learner, v.tasks, v.episodes, **seen).mean
+    if math.isnan(value):
+        warnings.warn(
+            f"validation after step {run.step} gave nan; such weights are not kept as "
+            "the best ones. A smaller inner_lr or outer_lr is the usual remedy",
+            stacklevel=2,
+        )
+    history.val_step.append(run.step)
+    history.val.append(value)
+    if best.update(value, run.learner, v.higher_is_better):
+        history.best_step = run.step
+    if v.patience is not None and best.rounds >= v.patience:
+        history.stopped = f"no better validation result in {v.patience} rounds"
     if writer is not None:
         writer.add_scalar("validation", value, run.step)
     return value
@@ -563,21 +1018,20 @@ def _validate(
 def _advance(
     run: Run, called: nn.Module, batch: TaskBatch, clip_norm, accelerator, checkpoint
 ) -> float:
-    """One outer step with its schedule; an error says at which step it came, and where
-    the last checkpoint is.
-    """
+    "One outer step with its schedule; an error says where it came, and what is kept."
     try:
         loss = meta_step(called, batch, run.optimizer, clip_norm, accelerator)
-    except RuntimeError as error:
-        where = (
-            f"; the last checkpoint is {checkpoint}"
-            if checkpoint is not None and Path(checkpoint).exists()
-            else ""
-        )
-        raise RuntimeError(
-            f"outer step {run.step}: {error}{where}. A smaller inner_lr or outer_lr is "
-            "the usual remedy for values that are not finite"
-        ) from error
+    except (RuntimeError, IndexError) as error:
+        kept = checkpoint is not None and Path(checkpoint.path).exists()
+        where = f"; the last checkpoint is {checkpoint.path}" if kept else ""
+        advice = _sizes(run.learner, batch)
+        if isinstance(error, NotFinite) or "finite" in str(error):
+            advice = (
+                "A smaller inner_lr or outer_lr is the usual remedy for values that "
+                "are not finite"
+            )
+        kind = NotFinite if isinstance(error, NotFinite) else RuntimeError
+        raise kind(f"outer step {run.step}: {error}{where}. {advice}") from error
     if run.schedule is not None:
         run.schedule.step()
     run.step += 1
@@ -586,103 +1040,249 @@ def _advance(
 
 # %% ../../nbs/foundations/60_training.ipynb #6940cc62
 def _interrupted(step: int, steps: int, checkpoint) -> KeyboardInterrupt:
-    kept = (
-        f"the next call with the same settings goes on from {checkpoint}"
-        if checkpoint is not None
-        else "no checkpoint was asked for, so a new call starts afresh"
-    )
+    "The interrupt that is passed on once the step is done."
+    kept = "no checkpoint was asked for, so a new call starts afresh"
+    if checkpoint is not None:
+        kept = f"the next call with the same settings goes on from {checkpoint.path}"
     return KeyboardInterrupt(f"interrupted after step {step} of {steps}; {kept}")
 
 # %% ../../nbs/foundations/60_training.ipynb #4da7209f
+def _check_weights(run: Run, kept: str = "") -> None:
+    "NotFinite if the last update has made a weight nan or infinite."
+    if bad := _not_finite(run.learner, "value"):
+        raise NotFinite(
+            f"after outer step {run.step} a weight is not finite ({', '.join(bad[:3])}"
+            f"{' ...' if len(bad) > 3 else ''}){kept}. A smaller outer_lr is the usual "
+            "remedy"
+        )
+
+
 def _finish(run: Run, writer) -> History:
     "The best weights into the learner, and why training ended."
     if writer is not None:
         writer.close()
     if run.best.weights is not None:
         run.learner.load_state_dict(run.best.weights)
+    _check_weights(run)
     run.history.stopped = run.history.stopped or "all steps done"
     return run.history
 
 # %% ../../nbs/foundations/60_training.ipynb #6461a1cb
-def _check_settings(
-    steps, tasks_per_step, checkpoint_every, val_every, patience, val_tasks, world
-):
-    for what, value in (
-        ("steps", steps),
-        ("tasks_per_step", tasks_per_step),
-        ("checkpoint_every", checkpoint_every),
-        ("val_every", val_every),
-    ):
-        if value < 1:
-            raise ValueError(f"{what} must be at least 1, got {value}")
-    if patience is not None and val_tasks is None:
-        raise ValueError(
-            "patience stops on validation results, but there are no val_tasks; pass "
-            "val_tasks, or leave patience out"
-        )
+def _check_settings(tasks_per_step: int, world: int) -> None:
+    "ValueError for a meta-batch that has no equal shares."
     if tasks_per_step % world:
         raise ValueError(
             f"tasks_per_step={tasks_per_step} can't be shared equally by {world} "
             f"processes; choose a multiple of {world}"
         )
 
-# %% ../../nbs/foundations/60_training.ipynb #29c82dc8
-# fmt: off
-def meta_train(
-    learner: nn.Module, tasks, *, steps: int, tasks_per_step: int = 16,
-    outer_lr: float = 1e-3, optimizer=None, schedule: Callable | None = None,
-    clip_norm: float | None = 10.0, val_tasks=None, val_every: int = 200,
-    val_episodes: int = 100, metric: Callable = accuracy, higher_is_better: bool = True,
-    patience: int | None = None, seed: int = 0, checkpoint=None,
-    checkpoint_every: int = 200, log_dir=None, accelerator=None, progress: bool = True,
-) -> History:
-    """Train a meta-learner in place by `steps` outer steps of `tasks_per_step` tasks.
-    optimizer: None (Adam with `outer_lr`), an optimizer, or a function of parameters.
-    schedule: optimizer -> scheduler. clip_norm: largest norm of the outer gradient.
-    val_tasks: `val_episodes` fixed episodes of it are measured by `metric` every
-    `val_every` steps and at the end, when the best weights are restored.
-    higher_is_better: False for an error. patience: rounds to wait for a better result.
-    checkpoint: a path, written every `checkpoint_every` steps. If it exists, training
-    goes on from it, on the CPU with the numbers of an uninterrupted run.
-    log_dir: of TensorBoard's curves. accelerator: an `accelerate.Accelerator`.
-    ValueError: unfit settings. RuntimeError: loss not finite, or damaged checkpoint."""
-    world, rank = (1, 0) if accelerator is None else (
-        accelerator.num_processes, accelerator.process_index)
-    _check_settings(
-        steps, tasks_per_step, checkpoint_every, val_every, patience, val_tasks, world)
-    called, run = _prepare(learner, optimizer, schedule, outer_lr, seed, accelerator)
-    description = describe_run(
-        run.learner, tasks, tasks_per_step=tasks_per_step, outer_lr=outer_lr,
-        optimizer=type(run.optimizer).__name__, clip_norm=clip_norm,
-        val_every=val_every, val_episodes=val_episodes,
-        higher_is_better=higher_is_better, patience=patience, seed=seed)
-    if checkpoint is not None and Path(checkpoint).exists():
-        resume(run, checkpoint, description)
-    device, first = _device(run.learner), rank == 0
-    writer = _writer(log_dir) if log_dir is not None and first else None
+# %% ../../nbs/foundations/60_training.ipynb #8f1610dc
+def _described(validation: Validation | None) -> dict | None:
+    "The settings of validation, with the data of its tasks."
+    if validation is None:
+        return None
+    return {f.name: getattr(validation, f.name) for f in fields(validation)}
+
+
+def _moved_by(run: Run, clip_norm, accelerator) -> dict:
+    "What moves the weights: optimizer, its settings by group, schedule, precision."
+    optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
+    groups = [
+        {
+            "lr": group.get("initial_lr", group.get("lr")),
+            "weights": len(group["params"]),
+            **{
+                k: v
+                for k, v in group.items()
+                if k not in ("params", "lr", "initial_lr")
+            },
+        }
+        for group in optimizer.param_groups
+    ]
+    schedule = run.schedule
+    if schedule is not None:
+        own = {k: v for k, v in vars(schedule).items() if k != "optimizer"}
+        moving = ("last_epoch", "base_lrs")
+        public = {k: v for k, v in own.items() if k[0] != "_" and k not in moving}
+        schedule = {"type": type(schedule).__name__, **public}
+    return {
+        "optimizer": type(optimizer).__name__,
+        "group": {str(i): g for i, g in enumerate(groups)},
+        "schedule": schedule,
+        "clip_norm": clip_norm,
+        "precision": str(getattr(accelerator, "mixed_precision", "no")),
+    }
+
+# %% ../../nbs/foundations/60_training.ipynb #8c83f3d1
+@dataclass
+class _Job:
+    "A run with what it is trained on and with."
+
+    run: Run
+    called: nn.Module  # the learner, wrapped where there are several processes
+    tasks: object
+    steps: int
+    tasks_per_step: int
+    clip_norm: float | None
+    validation: Validation | None
+    checkpoint: Checkpoint | None
+    description: dict
+    accelerator: object | None = None
+    world: int = 1  # processes
+    rank: int = 0  # which of them this is
+    writer: object | None = None  # of TensorBoard
+    watched: int = 0  # meta-batches whose origin was looked at
+    saved: int = 0  # checkpoints written
+
+    def due(self, every: int) -> bool:
+        "Is this a step of the given rhythm, or the last one?"
+        return self.run.step % every == 0 or self.run.step == self.steps
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00029
+@patch
+def draw(self: _Job) -> TaskBatch:
+    "The meta-batch of a step. RuntimeError for tasks that no checkpoint can resume."
+    step = self.run.step
+    self.watched += (watch := self.watched < 3 or step & (step - 1) == 0)
+    batch, moved = _draw(self.tasks, self.tasks_per_step, self.run.generator, watch)
+    lost = [name for name in moved if not name.startswith("torch's")]
+    if lost and self.checkpoint is not None:
+        then = "a resumed run would go on with other numbers"
+        raise RuntimeError(f"outer step {step}: {_foreign(lost, then)}")
+    if moved and self.watched == 1:
+        warnings.warn(_foreign(moved, "two runs differ"), stacklevel=2)
+    return batch
+
+# %% ../../nbs/foundations/60_training.ipynb #2a56f9ad
+@patch
+def step(self: _Job) -> float:
+    "One outer step on this process's share of a meta-batch; returns the loss."
+    run, device = self.run, _device(self.run.learner)
+    share = self.draw()[self.rank :: self.world].to(device)
+    clip, where = self.clip_norm, self.checkpoint
+    loss = _advance(run, self.called, share, clip, self.accelerator, where)
+    if self.writer is not None:
+        self.writer.add_scalar("outer loss", loss, run.step)
+    return loss
+
+# %% ../../nbs/foundations/60_training.ipynb #c1a00030
+def _check_readable(state: dict) -> None:
+    "RuntimeError if a checkpoint of this run could be written and not be read."
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    try:
+        torch.load(file, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RuntimeError(
+            "a checkpoint of this run could not be read again: learner, optimizer or "
+            f"schedule hold more than tensors and plain values ({str(error)[:200]}). "
+            "Keep such objects out of their state_dict, or train without a checkpoint"
+        ) from error
+
+
+@patch
+def state(self: _Job) -> dict:
+    "The content of a checkpoint; a warning for settings that it can't bring back."
+    then, now = self.description["hyperparameters"], hyperparameters(self.run.learner)
+    changed = [d.partition(": ")[0] for d in run_differences(then, now)]
+    if changed and not self.saved:
+        warnings.warn(
+            f"training changes {', '.join(changed[:4])} of the learner, which no "
+            "checkpoint holds: a resumed run begins with the first value. Keep it in a "
+            "buffer (register_buffer), or under a name with _ if no number depends on "
+            "it",
+            stacklevel=2,
+        )
+    state = {"run": self.run.state_dict(), "description": self.description}
+    moving = [f"hyperparameters.{name}" for name in changed]
+    return state | {"version": _version(), "moving": moving}
+
+# %% ../../nbs/foundations/60_training.ipynb #98cc6982
+@patch
+def validate_if_due(self: _Job, loss: float, bar: tqdm) -> None:
+    "A round of validation in its rhythm; the bar shows the result."
+    if self.validation is None or not self.due(self.validation.every):
+        return
+    value = _validate(self.run, self.validation, self.writer)
+    best = f"{self.run.best.value or math.nan:.4g}"
+    shown = {"loss": f"{loss:.3g}", "validation": f"{value:.4g}", "best": best}
+    bar.set_postfix(shown, refresh=False)
+
+
+@patch
+def save_if_due(self: _Job, asked: list) -> None:
+    "Write the checkpoint in its rhythm, at the end of training and before a stop."
+    if self.checkpoint is None or self.rank != 0:
+        return
+    if self.due(self.checkpoint.every) or self.run.history.stopped or asked:
+        path = self.checkpoint.path
+        kept = f"; the last checkpoint is {path}" if path.exists() else ""
+        _check_weights(self.run, f"; it is not saved{kept}")
+        state = self.state()
+        if not self.saved:
+            _check_readable(state)
+        save_checkpoint(path, state)
+        self.saved += 1
+
+# %% ../../nbs/foundations/60_training.ipynb #df5b32d0
+@patch
+def train(self: _Job, progress: bool) -> History:
+    "All steps that are left, or as many as early stopping allows."
+    run, steps = self.run, self.steps
+    show = progress and self.rank == 0
+    look = {"initial": min(run.step, steps), "desc": "meta-training"}
     run.learner.train()
-    with _finish_step_first() as asked, tqdm(
-            total=steps, initial=min(run.step, steps), desc="meta-training",
-            disable=not (progress and first)) as bar:
+    with (
+        _finish_step_first() as asked,
+        tqdm(total=steps, disable=not show, **look) as bar,
+    ):
         while run.step < steps and not run.history.stopped:
-            batch = tasks.sample(tasks_per_step, run.generator)[rank::world].to(device)
-            loss = _advance(run, called, batch, clip_norm, accelerator, checkpoint)
-            if writer is not None:
-                writer.add_scalar("outer loss", loss, run.step)
-            if val_tasks is not None and (
-                    run.step % val_every == 0 or run.step == steps):
-                value = _validate(run, val_tasks, val_episodes, metric,
-                                  higher_is_better, patience, writer)
-                bar.set_postfix(
-                    loss=f"{loss:.3g}", validation=f"{value:.4g}",
-                    best=f"{run.best.value or math.nan:.4g}", refresh=False)
-            if checkpoint is not None and first and (
-                    run.step % checkpoint_every == 0 or run.step == steps
-                    or run.history.stopped or asked):
-                save_checkpoint(
-                    checkpoint, {"run": run.state_dict(), "description": description})
+            loss = self.step()
+            self.validate_if_due(loss, bar)
+            self.save_if_due(asked)
             bar.update()
             if asked:
-                raise _interrupted(run.step, steps, checkpoint)
-    return _finish(run, writer)
-# fmt: on
+                raise _interrupted(run.step, steps, self.checkpoint)
+    return _finish(run, self.writer)
+
+# %% ../../nbs/foundations/60_training.ipynb #29c82dc8
+def meta_train(
+    learner: nn.Module,  # its forward: TaskBatch -> scalar outer loss
+    tasks,  # a task distribution: `sample(n_tasks, generator) -> TaskBatch`
+    *,
+    steps: int,  # outer steps, all together
+    tasks_per_step: int = 16,  # tasks of a meta-batch
+    outer_lr: float = 1e-3,  # of Adam, if `update` names no optimizer
+    update: Update = Update(),  # how the weights move
+    validation: Validation | None = None,
+    checkpoint: Checkpoint | None = None,
+    seed: int = 0,  # of the training episodes
+    log_dir=None,  # a folder for TensorBoard curves
+    accelerator=None,  # an `accelerate.Accelerator`: device, precision, processes
+    progress: bool = True,
+) -> History:
+    """Train a meta-learner in place: `steps` outer steps on meta-batches of tasks.
+
+    With `validation`, the best weights are restored at the end. With `checkpoint`, a
+    stored run goes on, and on the CPU gives the numbers of an uninterrupted one.
+    ValueError for settings that do not fit or belong to another run, RuntimeError for
+    values that are not finite, tasks that can't be resumed, a damaged checkpoint."""
+    steps, n = _whole("steps", steps), _whole("tasks_per_step", tasks_per_step)
+    outer_lr, seed = _rate("outer_lr", outer_lr), _whole("seed", seed, None)
+    world = 1 if accelerator is None else accelerator.num_processes
+    rank = 0 if accelerator is None else accelerator.process_index
+    _check_settings(n, world)
+    called, run = _prepare(learner, update, outer_lr, seed, accelerator)
+    settings = {"tasks_per_step": n, "outer_lr": outer_lr, "seed": seed}
+    settings |= _moved_by(run, update.clip_norm, accelerator)
+    settings |= {"validation": _described(validation)}
+    description = {}
+    if checkpoint is not None:
+        description = describe_run(run.learner, tasks, **settings)
+        if Path(checkpoint.path).exists():
+            resume(run, checkpoint.path, description)
+    writer = _writer(log_dir) if log_dir is not None and rank == 0 else None
+    what = run, called, tasks, steps, n, update.clip_norm
+    options = validation, checkpoint, description, accelerator, world, rank, writer
+    return _Job(*what, *options).train(progress)

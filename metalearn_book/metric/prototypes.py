@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.encoders import LinearPredictor, NearestPrototype
 from ..foundations.learning_to_learn import class_means
 from ..foundations.tasks import ClassTasks, Examples, TaskBatch
+from ..foundations.tasks import inputs_named
 
 # %% auto #0
 __all__ = ['bregman_divergence', 'ProtoNet', 'Centred', 'DiagonalScale', 'ResidualMap', 'two_class_accuracy', 'refined_means',
@@ -71,7 +73,8 @@ def embed(self: ProtoNet, x: Tensor | dict[str, Tensor]) -> Tensor:
         if isinstance(x, dict)
         else x.flatten(0, 1)
     )
-    return self.body(flat).unflatten(0, leaf.shape[:2])
+    with inputs_named(x):
+        return self.body(flat).unflatten(0, leaf.shape[:2])
 
 # %% ../../nbs/metric/10_prototypes.ipynb #33f1243e
 @patch
@@ -280,6 +283,11 @@ class Transductive(nn.Module):
         super().__init__()
         if how not in ("soft", "balanced"):
             raise ValueError(f"how={how!r} is not one of 'soft', 'balanced'")
+        if steps < 0 or not (temperature is None or 0 < temperature < math.inf):
+            raise ValueError(
+                "steps must be 0 or more and temperature positive and finite, or None "
+                f"for the learner's own; got {steps} and {temperature}"
+            )
         if learner.metric != "euclidean":
             raise ValueError(
                 f"metric={learner.metric!r}: refinement averages vectors; use "
@@ -361,3 +369,7 @@ def sample(
     rows = (torch.arange(n_tasks)[:, None], label * self.tasks.n_query + earlier)
     info = batch.info | {"query_items": batch.info["query_items"][rows]}
     return TaskBatch(batch.support, batch.query.map(lambda t: t[rows]), info)
+
+# %% ../../nbs/metric/10_prototypes.ipynb #16052f63
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

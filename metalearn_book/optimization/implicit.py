@@ -22,7 +22,8 @@ from ..foundations.task_models import Params
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.task_models import Predictor
 from ..foundations.bilevel import quadratic_form
-from ..foundations.inner_loop import fill_unused
+from ..foundations.inner_loop import KeptState, detached, fill_unused
+from ..foundations.inner_loop import leaves_of, refuse_kept
 from ..foundations.tasks import Examples, TaskBatch
 from .maml import MAML
 
@@ -186,7 +187,9 @@ def forward_product(
     share.
     """
     tangents, n = from_rows(rows, params), len(params)
-    with forward_ad.dual_level(), torch.enable_grad():
+    # inside of a custom function PyTorch drops tangents without a word
+    tangents_on = forward_ad._set_fwd_grad_enabled(True)
+    with tangents_on, forward_ad.dual_level(), torch.enable_grad():
         duals = {
             k: forward_ad.make_dual(
                 p.detach().contiguous().requires_grad_(), tangents[k].contiguous()
@@ -195,7 +198,10 @@ def forward_product(
         }
         per_task = loop.loss_fn(loop.predict(duals, support.x), support.y, support.mask)
         found = torch.autograd.grad(
-            per_task.sum(), [*duals.values(), *shared], allow_unused=True
+            per_task.sum(),
+            [*duals.values(), *shared],
+            allow_unused=True,
+            retain_graph=True,  # of what the loss takes from outside, for next time
         )
         out = [None if g is None else forward_ad.unpack_dual(g).tangent for g in found]
     return to_rows(fill_unused(out[:n], params, "zero")), out[n:]
@@ -416,14 +422,22 @@ def step(
 # %% ../../nbs/optimization/40_implicit.ipynb #3a21aa7d
 class _Implicit(torch.autograd.Function):
     """Adapted parameters whose backward pass solves M u = g. Inputs: the start of each
-    adapted tensor, then the shared parameters.
+    adapted tensor, then what the support loss depends on besides, for which `sources`
+    stand in its graph.
     """
 
     @staticmethod
     def forward(
-        ctx, loop: ImplicitLoop, support: Examples, end: Params, *tensors: Tensor
+        ctx,
+        loop: ImplicitLoop,
+        support: Examples,
+        end: Params,
+        sources: list[Tensor],
+        *tensors: Tensor,
     ):
-        ctx.loop, ctx.support, ctx.end = loop, support, end
+        ctx.loop, ctx.support, ctx.sources = loop, support, sources
+        # not the outputs themselves: they know ctx, and neither would ever be freed
+        ctx.end = {n: p.detach() for n, p in end.items()}
         # in-place changes before the backward pass are noticed
         ctx.save_for_backward(*tensors)
         return tuple(end.values())
@@ -432,7 +446,7 @@ class _Implicit(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor | None):
         n = len(ctx.end)
-        start, shared = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        start = ctx.saved_tensors[:n]
         g = to_rows(
             {
                 k: torch.zeros_like(p) if q is None else q
@@ -440,9 +454,9 @@ class _Implicit(torch.autograd.Function):
             }
         )
         u, mixed = ctx.loop.solve_backward(
-            ctx.support, ctx.end, dict(zip(ctx.end, start)), g, list(shared)
+            ctx.support, ctx.end, dict(zip(ctx.end, start)), g, ctx.sources
         )
-        return None, None, None, *from_rows(u, ctx.end).values(), *mixed
+        return None, None, None, None, *from_rows(u, ctx.end).values(), *mixed
 
 # %% ../../nbs/optimization/40_implicit.ipynb #f797af2b
 @dataclass
@@ -502,7 +516,7 @@ def _check_implicit(
         )
     if (
         iterations < 1
-        or tolerance < 0
+        or not tolerance >= 0
         or (max_residual is not None and not max_residual > 0)
     ):
         raise ValueError(
@@ -678,21 +692,31 @@ def adapt(
         return found
     _check_ready(self.model, steps)
     start = self.initial(support.n_tasks)
-    shared = [
-        p
-        for n, p in self.model.named_parameters()
-        if n not in self.adapted and p.requires_grad
-    ]
-    return Predictor(
-        self,
-        dict(
-            zip(
-                start,
-                _Implicit.apply(self, support, found.params, *start.values(), *shared),
-            )
-        ),
-        found.losses,
-    )
+    if self.check:
+        refuse_kept(self.check_itself(support, start), "the implicit gradient")
+    inside, outer, inner = detached(support)
+    extra = self.loss_leaves(inside, found.params, inner)
+    tensors = *start.values(), *outer, *extra
+    ends = _Implicit.apply(self, inside, found.params, inner + extra, *tensors)
+    return Predictor(self, dict(zip(start, ends)), found.losses)
+
+
+@patch
+def loss_leaves(
+    self: ImplicitLoop, support: Examples, params: Params, known: list[Tensor]
+) -> list[Tensor]:
+    """The leaves that the support loss of the first task depends on, besides its
+    parameters and those that are `known`.
+
+    support: from `detached`. params: with a task axis.
+    """
+    one, kept = support[0], KeptState(self.model, self.loss_fn)
+    with torch.enable_grad():
+        at = {n: p[:1].detach().requires_grad_() for n, p in params.items()}
+        loss = self.loss_fn(self.predict(at, one.x), one.y, one.mask)
+    kept.restore()
+    skip = {id(p) for p in (*at.values(), *known)}
+    return [p for p in leaves_of(loss) if id(p) not in skip]
 
 # %% ../../nbs/optimization/40_implicit.ipynb #de98e7c6
 class ImplicitMAML(MAML):

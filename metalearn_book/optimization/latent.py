@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.inner_loop import check_losses
 from ..foundations.encoders import LinearPredictor
-from ..foundations.tasks import Examples, TaskBatch
+from ..foundations.tasks import Examples, TaskBatch, check_labels
 
 # %% auto #0
 __all__ = ['reparameterize', 'kl_to_standard', 'by_class', 'RelationEncoder', 'WeightDecoder', 'softmax_losses', 'descend',
@@ -58,6 +59,7 @@ def by_class(support: Examples) -> Tensor:
             }; """
             "compute the features first"
         )
+    check_labels(y)
     if support.mask is not None and not support.mask.all():
         raise ValueError(
             "the support mask hides examples, but LEO needs equal shots: draw "
@@ -252,7 +254,7 @@ def _check_leo(
     latent_dim: int,
     inner_steps: int,
     finetune_steps: int,
-    penalties: dict[str, float],
+    numbers: dict[str, float],
 ) -> None:
     if min(dim, latent_dim) < 1:
         raise ValueError(
@@ -263,9 +265,10 @@ def _check_leo(
             f"inner_steps and finetune_steps must be 0 or more, got {inner_steps} and "
             f"{finetune_steps}"
         )
-    if negative := {name: v for name, v in penalties.items() if v < 0}:
+    if wrong := {name: v for name, v in numbers.items() if not 0 <= v < math.inf}:
         raise ValueError(
-            f"the weights of the penalties must not be negative, got {negative}"
+            "rates, weights of penalties, dropout and start_std must not be negative, "
+            f"and finite, got {wrong}"
         )
 
 # %% ../../nbs/optimization/50_latent.ipynb #23c83d08
@@ -386,7 +389,11 @@ class LEO(LatentAdaptation):
             "orthogonality": orthogonality,
             "l2": l2,
         }
-        _check_leo(dim, latent_dim, inner_steps, finetune_steps, penalty_weights)
+        numbers = penalty_weights | {
+            "inner_lr": inner_lr, "finetune_lr": finetune_lr, "dropout": dropout,
+            "start_std": start_std,
+        }  # fmt: skip
+        _check_leo(dim, latent_dim, inner_steps, finetune_steps, numbers)
         super().__init__(
             RelationEncoder(dim, latent_dim, relation, start_std),
             WeightDecoder(latent_dim, dim, stochastic_decoder, start_std),
@@ -424,3 +431,7 @@ def forward(self: LEO, tasks: TaskBatch) -> Tensor:
         self.penalty_weights[name] * value
         for name, value in self.penalties(adapted).items()
     )
+
+# %% ../../nbs/optimization/50_latent.ipynb #fb822944
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

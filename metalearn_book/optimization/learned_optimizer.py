@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.inner_loop import SGD
 from ..foundations.task_models import Params, TaskModel
@@ -810,3 +811,7 @@ def as_torch_optimizer(
         optimizer,
         lr,
     )
+
+# %% ../../nbs/optimization/60_learned_optimizer.ipynb #9d4fc08b
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

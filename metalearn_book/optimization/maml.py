@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Predictor
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.tasks import ClassTasks, Examples, TaskBatch
+from ..foundations.tasks import inputs_named
 from ..foundations.training import Evaluation, accuracy, evaluate
 
 # %% ../../nbs/optimization/10_maml.ipynb #ee11368e
@@ -44,11 +46,13 @@ class MAML(nn.Module):
                 f"inner_steps={inner_steps}: give 0 (no adaptation) or a positive "
                 "number of steps"
             )
-        return self.loop.adapt(support, inner_steps)
+        with inputs_named(support):
+            return self.loop.adapt(support, inner_steps)
 
     def forward(self, tasks: TaskBatch) -> Tensor:
         "Mean query loss after adaptation, the outer loss of Eq. (MAML-2)."
-        return self.loop.outer_loss(tasks)
+        with inputs_named(tasks):
+            return self.loop.outer_loss(tasks)
 
 # %% ../../nbs/optimization/10_maml.ipynb #e4088066
 def pre_post(
@@ -126,14 +130,25 @@ class BasisRegression:
         ValueError for fewer support points than features, where the coefficients are
         not unique.
         """
-        h = self.features(support.x)
-        if support.n_items < h.shape[-1]:
+        h, y, n = self.features(support.x), support.y, support.n_items
+        if h.dim() != 3 or y.dim() != 3:
             raise ValueError(
-                f"{support.n_items} support points cannot determine {h.shape[-1]} "
+                "features must be (B, S, m) and y (B, S, 1); got "
+                f"{tuple(h.shape)} and {tuple(y.shape)}"
+            )
+        if support.mask is not None:  # a row of zeros has no weight
+            n = int(support.mask.sum(1).min())
+            h, y = (v.masked_fill(~support.mask[..., None], 0) for v in (h, y))
+        if n < h.shape[-1]:
+            raise ValueError(
+                f"{n} support points cannot determine {h.shape[-1]} "
                 "coefficients; give at least as many points as features"
             )
-        coefficients = torch.linalg.lstsq(h, support.y).solution
-        return lambda x: self.features(x) @ coefficients
+        if h.dtype in (torch.float16, torch.bfloat16):  # which have no solver
+            solution = torch.linalg.lstsq(h.float(), y.float()).solution.to(h.dtype)
+        else:
+            solution = torch.linalg.lstsq(h, y).solution
+        return lambda x: self.features(x) @ solution
 
 # %% ../../nbs/optimization/10_maml.ipynb #a85f07ed
 def pretrain_classifier(
@@ -315,3 +330,7 @@ class TextNet(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         "Logits `(..., n_out)` of word numbers `(..., L)`, where 0 is padding."
         return self.head(self.features(ids))
+
+# %% ../../nbs/optimization/10_maml.ipynb #f7a7a956
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

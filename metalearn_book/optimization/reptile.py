@@ -10,11 +10,12 @@ __all__ = ['resting_points', 'all_examples', 'minibatch_rows', 'rows_of', 'inner
 import torch
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.inner_loop import Adam, InnerLoop
 from ..foundations.task_models import Params, Predictor
 from ..foundations.bilevel import cross_entropy_per_task
-from ..foundations.tasks import Examples, TaskBatch
+from ..foundations.tasks import Examples, TaskBatch, inputs_named
 
 # %% ../../nbs/optimization/20_reptile.ipynb #cbc9b019
 def resting_points(
@@ -82,11 +83,16 @@ def minibatch_rows(
     through its examples in random order, then through a new order.
     """
     width, sizes = real.shape[1], real.sum(1, keepdim=True)
-    at = torch.arange(n_batches * batch_size)
+    at = torch.arange(n_batches * batch_size, device=generator.device)
     passes = -(-len(at) // int(sizes.min()))
-    keys = torch.rand(len(real), passes, width, generator=generator).masked_fill_(
-        ~real[:, None], 2.0
-    )
+    keys = torch.rand(
+        len(real),
+        passes,
+        width,
+        generator=generator,
+        device=generator.device,
+        dtype=torch.float32,
+    ).masked_fill_(~real[:, None], 2.0)
     order = keys.argsort(-1).flatten(1)
     return order.gather(1, at // sizes * width + at % sizes).view(
         len(real), n_batches, batch_size
@@ -120,7 +126,7 @@ def inner_batches(
     if batch_size is None or batch_size >= examples.n_items:
         return [examples] * n_batches
     real = (
-        torch.ones(examples.y.shape[:2], dtype=torch.bool)
+        torch.ones(examples.y.shape[:2], dtype=torch.bool, device="cpu")
         if examples.mask is None
         else examples.mask.cpu()
     )
@@ -236,9 +242,9 @@ def adapt(
         raise ValueError(
             f"inner_steps={n}: give 0 (no adaptation) or a positive number of steps"
         )
-    params, _, losses = self.train_on(
-        support, n, torch.Generator().manual_seed(self.seed)
-    )
+    generator = torch.Generator().manual_seed(self.seed)
+    with inputs_named(support):
+        params, _, losses = self.train_on(support, n, generator)
     return Predictor(self.loop, params, losses)
 
 # %% ../../nbs/optimization/20_reptile.ipynb #7db6de19
@@ -254,9 +260,9 @@ def forward(self: Reptile, tasks: TaskBatch) -> Tensor:
     """Half the mean squared distance to the trained parameters, Eq. (REP-2); its
     gradient is the mean of `start - trained`.
     """
-    goal, state, _ = self.train_on(
-        all_examples(tasks), self.loop.inner_steps, self.generator
-    )
+    examples, n = all_examples(tasks), self.loop.inner_steps
+    with inputs_named(tasks):
+        goal, state, _ = self.train_on(examples, n, self.generator)
     self.after_training(state)
     start = self.loop.initial(len(tasks))
     return sum((start[name] - goal[name]).square().sum() for name in goal) / (
@@ -325,3 +331,7 @@ def train_on(
         examples.n_tasks,
         state,
     )
+
+# %% ../../nbs/optimization/20_reptile.ipynb #3dc19503
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..book.arguments import check_arguments
 from ..book.patch import patch
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Params, Predictor
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.task_models import matching_names
 from ..foundations.task_models import take_task
-from ..foundations.tasks import Examples, TaskBatch
+from ..foundations.tasks import Examples, TaskBatch, inputs_named
 from .maml import MAML
 
 # %% auto #0
@@ -127,7 +128,7 @@ def step_weights(inner_steps: int, progress: float) -> Tensor:
 def _check_plus(
     inner_steps: int, anneal_steps: int, first_order_until: int, inner: dict
 ) -> None:
-    if inner_steps < 1 or min(anneal_steps, first_order_until) < 0:
+    if not (inner_steps >= 1 and anneal_steps >= 0 and first_order_until >= 0):
         raise ValueError(
             "inner_steps must be at least 1, anneal_steps and first_order_until 0 or "
             f"more, got {inner_steps}, {anneal_steps}, {first_order_until}"
@@ -196,13 +197,12 @@ def forward(self: MAMLpp, tasks: TaskBatch) -> Tensor:
     "Weighted query losses after every inner step, Eq. (ADAPT-7)."
     query, total = tasks.query, 0.0
     self.loop.first_order = self.outer_step.item() < self.first_order_until
-    for weight, predictor in zip(self.weights().tolist(), self.path(tasks.support)):
-        if weight:
-            total = (
-                total
-                + weight
-                * self.loop.loss_fn(predictor(query.x), query.y, query.mask).mean()
-            )
+    loss_of = self.loop.loss_fn
+    with inputs_named(tasks):
+        for weight, predictor in zip(self.weights().tolist(), self.path(tasks.support)):
+            if weight:
+                losses = loss_of(predictor(query.x), query.y, query.mask)
+                total = total + weight * losses.mean()
     if self.training and torch.is_grad_enabled():
         self.outer_step += 1
     return total
@@ -268,3 +268,7 @@ def representations(
         n: (torch.stack(v[: len(tasks)]), torch.stack(v[len(tasks) :]))
         for n, v in kept.items()
     }
+
+# %% ../../nbs/optimization/30_what_to_adapt.ipynb #f005a0c4
+# another kind of value than the annotation says is refused by name
+check_arguments(globals())
