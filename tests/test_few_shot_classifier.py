@@ -664,7 +664,7 @@ def test_a_prompt_is_put_before_every_text(tiny, few):
     # the folds are drawn by the texts, so the temperatures may differ
     ours.temperature_ = theirs.temperature_
     np.testing.assert_allclose(
-        ours.predict_proba(few.texts), theirs.predict_proba(by_hand), atol=2e-3
+        ours.predict_proba(few.texts), theirs.predict_proba(by_hand), atol=1e-4
     )
 
 
@@ -691,23 +691,13 @@ def test_nothing_set_around_it_changes_it(few, tmp_path, tune):
     plain = run("plain")
     with torch.device("meta"):  # what is created without a device can't be computed
         np.testing.assert_array_equal(run("meta"), plain)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_array_equal(run("modes"), plain)
     torch.set_default_dtype(torch.float64)
     try:
         np.testing.assert_allclose(run("float64"), plain, atol=1e-5)
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="`fit` makes label numbers before it leaves inference mode, and PyTorch "
-    "keeps no such tensor for backward: fit outside, predict inside",
-)
-def test_fit_works_in_inference_mode(few):
-    with torch.inference_mode():
-        FewShotClassifier("tiny").fit(few.texts, few.labels)
 
 
 def test_an_encoder_in_training_mode_answers_alike_and_stays_in_it(few):

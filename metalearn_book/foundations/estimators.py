@@ -258,7 +258,8 @@ def label_numbers(
             "or use reject for 'none of these'"
         )
     number = {c: i for i, c in enumerate(classes)}
-    numbers = torch.tensor([number[v] for v in labels], device="cpu")
+    with torch.inference_mode(False):  # a loss may keep them for its backward pass
+        numbers = torch.tensor([number[v] for v in labels], device="cpu")
     return class_array(classes), numbers
 
 # %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7cd

@@ -5,8 +5,10 @@
 # %% ../../nbs/foundations/20_tasks.ipynb #6941ee1a
 from __future__ import annotations
 
+import linecache
 import math
 import re
+import traceback
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -266,6 +268,14 @@ def _named(x) -> Iterator[tuple[str, Tensor]]:
         yield from x.items() if isinstance(x, dict) else [("x", x)]
 
 
+def _raised_by_us(error: Exception) -> bool:
+    "Whether a `raise` of this package made the error, whose words then stand."
+    frame, number = list(traceback.walk_tb(error.__traceback__))[-1]
+    ours = frame.f_globals.get("__name__", "").startswith("metalearn_book.")
+    line = linecache.getline(frame.f_code.co_filename, number)
+    return ours and line.lstrip().startswith("raise ")
+
+
 @contextmanager
 def inputs_named(x) -> Iterator[None]:
     """Inside, an error about shapes or dtypes becomes a ValueError that names those of
@@ -275,8 +285,7 @@ def inputs_named(x) -> Iterator[None]:
         yield
     except (RuntimeError, IndexError, ValueError) as error:
         text = str(error).strip().split("\n")[0]
-        ours = text.startswith("the model does not take inputs")
-        if ours or "memory" in text or not re.search(_MISFIT, text):
+        if _raised_by_us(error) or "memory" in text or not re.search(_MISFIT, text):
             raise
         found = ", ".join(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in _named(x))
         raise ValueError(
