@@ -11,7 +11,7 @@ import pickle
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,8 +25,8 @@ from .tasks import TaskBatch
 
 # %% auto #0
 __all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'as_whole', 'wilson_interval', 'device_of',
-           'generator_state', 'draw_watched', 'drawn_elsewhere', 'sizes_of', 'evaluate', 'paired_difference', 'verdict',
-           'OverSeeds', 'over_seeds']
+           'generator_state', 'draw_watched', 'drawn_elsewhere', 'sizes_of', 'evaluate', 'best_of', 'paired_difference',
+           'verdict', 'OverSeeds', 'over_seeds']
 
 # %% ../../nbs/foundations/58_measuring.ipynb #0c5774da
 def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -364,6 +364,20 @@ def evaluate(
             bar.update(n)
     bounds = getattr(metric, "bounds", None)
     return Evaluation(torch.cat(values), seed, at_once, bounds)
+
+# %% ../../nbs/foundations/58_measuring.ipynb #be570002
+def best_of(scores: Mapping, higher_is_better: bool = True):
+    """The key of the best score; one that is nan is never the best.
+
+    scores: numbers by what is chosen. higher_is_better: False for an error. ValueError
+    where no score is a number."""
+    real = {key: float(v) for key, v in scores.items() if not math.isnan(v)}
+    if not real:
+        raise ValueError(
+            f"none of the {len(scores)} scores is a number; look at the learners that "
+            "gave them before one is chosen"
+        )
+    return (max if higher_is_better else min)(real, key=real.get)
 
 # %% ../../nbs/foundations/58_measuring.ipynb #c542c76c
 def paired_difference(a: Evaluation, b: Evaluation) -> Evaluation:
