@@ -17,6 +17,7 @@ from ..book.patch import patch
 from ..foundations.inner_loop import SGD
 from ..foundations.task_models import Params, TaskModel
 from ..foundations.bilevel import cross_entropy_per_task
+from ..foundations.measuring import best_of
 
 # %% auto #0
 __all__ = ['apply_updates', 'WithRate', 'Nesterov', 'RMSprop', 'Problems', 'Quadratics', 'QuadraticProblems', 'unroll',
@@ -520,7 +521,7 @@ def tune(
         .item()
         for r in rates
     }
-    best = min(found, key=found.get)
+    best = best_of(found, higher_is_better=False)
     if best in (min(found), max(found)):
         raise ValueError(
             f"the best rate {best:.3g} is at an end of the grid {min(found):.3g} ... "
