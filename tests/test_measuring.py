@@ -14,7 +14,7 @@ from torch import nn
 from metalearn_book.book.display import show_table
 from metalearn_book.foundations import measuring
 from metalearn_book.foundations.measuring import _T975, Evaluation, OverSeeds, accuracy
-from metalearn_book.foundations.measuring import evaluate, mse, over_seeds
+from metalearn_book.foundations.measuring import best_of, evaluate, mse, over_seeds
 from metalearn_book.foundations.measuring import paired_difference, t_quantile, verdict
 from metalearn_book.foundations.tasks import ClassTasks, SinusoidTasks
 
@@ -176,3 +176,13 @@ def test_differences_of_some_runs_only_are_refused():
     b = Evaluation(torch.tensor([0.1, 0.2]), 1, is_difference=True)
     with pytest.raises(ValueError, match="differences"):
         over_seeds([a, b])
+
+
+def test_a_score_that_is_no_number_is_never_the_best():
+    nan = float("nan")
+    for order in ([("a", nan), ("b", 0.2), ("c", 0.9)], [("c", 0.9), ("b", 0.2)]):
+        scores = dict(order)
+        assert best_of(scores) == "c" and best_of(scores, False) == "b"
+    assert best_of({1: torch.tensor(nan), 2: torch.tensor(0.1)}) == 2
+    with pytest.raises(ValueError, match="none of the 2 scores is a number"):
+        best_of({1: nan, 2: nan})
