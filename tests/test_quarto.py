@@ -485,7 +485,10 @@ def note(event, arguments):
 sys.addaudithook(note)
 sys.argv = ["quarto_filter.py"]
 import runpy
-runpy.run_path(sys.path.pop(0) + "/quarto_filter.py", run_name="__main__")
+try:
+    runpy.run_path(sys.path.pop(0) + "/quarto_filter.py", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
 print(*seen, sep="\\n", file=sys.stderr)
 """
     env = {

@@ -31,6 +31,7 @@ FILTER = "tools/quarto_filter.py"
 INPUTS = (
     FILTER,
     "tools/bibliography.py",
+    "tools/ending.py",
     "references.bib",
     "settings.ini",
     "_quarto.yml",
