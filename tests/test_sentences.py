@@ -1,0 +1,82 @@
+"""Sentences of chapters that no cell of theirs checks: what they say of the stored
+numbers and of the stored figures."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def numbers(chapter: str) -> dict:
+    stored = (ROOT / "results" / f"{chapter}.json").read_text(encoding="utf-8")
+    return json.loads(stored)["book"]["numbers"]
+
+
+def test_what_the_prototypes_chapter_says_about_episodes():
+    stored = numbers("metric/10_prototypes")
+    frozen, centred = stored["text_minus_frozen"], stored["text_minus_centred"]
+    at_one = lambda table, method: {
+        n: table[f"{method}, {n}, 1"] for n in ("clinc150", "banking77", "fewrel")
+    }
+    above = lambda cell: cell["mean"] > cell["ci95"]
+    weights, maps = "feature weights, many-way", ("5-way", "many-way")
+    assert above(at_one(frozen, "centred on training classes")["banking77"])
+    assert above(at_one(frozen, weights)["banking77"])
+    behind = at_one(centred, weights)["banking77"]
+    assert behind["mean"] < -behind["ci95"]  # "and not the centred ones"
+    for way in maps:
+        gain = at_one(centred, f"residual map, {way}")
+        assert gain["clinc150"]["mean"] < 0.005 and above(gain["fewrel"])
+        assert max(gain, key=lambda n: gain[n]["mean"]) == "fewrel"
+        assert gain["fewrel"]["mean"] > 0.02  # several points
+        for k, published in ((1, 0.7452), (5, 0.8840)):
+            assert (
+                stored["text"][f"residual map, {way}, fewrel, {k}"]["mean"] < published
+            )
+
+
+def test_what_the_prototypes_chapter_says_about_whole_query_sets():
+    stored = numbers("metric/10_prototypes")
+    gap = stored["transductive_minus_inductive"]
+    for n in ("clinc150", "banking77"):
+        trained = [
+            cell["mean"]
+            for key, cell in stored["text_minus_frozen"].items()
+            if key.endswith(f"{n}, 1")
+        ]
+        soft, balanced = (
+            {
+                how: gap[f"{n}, {rule}, {how}"]["mean"]
+                for how in ("balanced", "Dirichlet")
+            }
+            for rule in ("soft k-means", "balanced assignment")
+        )
+        assert min(soft["balanced"], balanced["balanced"]) > max(trained)
+        assert abs(soft["Dirichlet"]) < 0.02
+        assert -balanced["Dirichlet"] > 1.5 * balanced["balanced"]  # far more
+
+
+def test_what_the_slider_of_the_penalty_says():
+    path = ROOT / "nbs/metric/40_closed_form.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    shown = "".join(
+        "".join(output.get("data", {}).get("text/html", []))
+        for cell in cells
+        for output in cell.get("outputs", [])
+    )
+    note = r"([\d.e+]+) \| right: (\d+)%, (\d+)%, (\d+)% \| 5-shot LOO error ([\d.]+)"
+    rows = sorted({tuple(map(float, m)) for m in re.findall(note, shown)})
+    assert len(rows) > 20
+    first, last = rows[0], rows[-1]
+    assert all(a > b for a, b in zip(first[1:4], last[1:4]))  # accuracy falls
+    assert last[4] > first[4]  # and the leave-one-out error rises
+    lasts = [max(lam for lam, *v in rows if v[i] > 95) for i in (1, 2)]
+    assert lasts[1] > lasts[0]  # with 20 shots for longer than with 5
+
+
+def test_what_the_questions_on_training_on_other_sets_say():
+    met = numbers("benchmarks/text_classification")["episodes"]
+    gain = lambda n, k: met[f"{n}, own"][k]["mean"] - met[f"{n}, frozen"][k]["mean"]
+    for n in ("clinc150", "banking77", "hwu64"):  # own classes help most at one shot
+        assert gain(n, "1-shot") > gain(n, "5-shot")
