@@ -24,14 +24,12 @@ FOLDER = Path(sys.prefix) / "rivals"
 NAMES = ("learn2learn", "higher", "torchopt")
 
 
-def load_learn2learn(folder: Path):
-    """Its MAML alone: the package as a whole imports torchvision and gym, which MAML
-    does not use and which do not fit every torch."""
-    for name in ("learn2learn", "learn2learn.algorithms"):
-        if name not in sys.modules:
-            package = types.ModuleType(name)
-            package.__path__ = [str(folder.joinpath(*name.split(".")))]
-            sys.modules[name] = package
+def load_learn2learn():
+    """Its MAML. Three parts of the package import gym and torchvision, which MAML does
+    not use and which do not fit every torch: they are left empty."""
+    for part in ("gym", "text", "vision"):
+        name = f"learn2learn.{part}"
+        sys.modules.setdefault(name, types.ModuleType(name))
     return importlib.import_module("learn2learn.algorithms.maml")
 
 
@@ -140,7 +138,7 @@ def load_rivals(
             continue
         try:
             library = (
-                load_learn2learn(folder)
+                load_learn2learn()
                 if name == "learn2learn"
                 else importlib.import_module(name)
             )

@@ -1,15 +1,21 @@
 #!/bin/sh
-# Install what the benchmarks compare with into a folder beside the environment's own packages: benchmarks/rivals.sh [.venv]
+# Install what the benchmarks compare with into a folder beside the environment's own packages: benchmarks/rivals.sh [.venv [NAME ...]]
+# With names, such as `benchmarks/rivals.sh .venv learn2learn`, only these. The appendix With learn2learn finds it there.
 # learn2learn 0.2.0 ships C files that no Python after 3.10 compiles; `build_ext` makes Cython write them anew (a C compiler and Python's headers are needed).
 # Requirements are left out on purpose: torch must stay the one that is measured, and torchvision and gym, which learn2learn imports, are not needed for MAML.
 set -u
 venv=${1:-.venv}
+if [ $# -gt 0 ]; then shift; fi
+wanted=" $* "  # "  ": all
+known=""
 python=$venv/bin/python
 folder=$("$python" -c 'import sys; print(sys.prefix)')/rivals
 mkdir -p "$folder"
 
 install() {  # name, version, more options of pip
     name=$1; version=$2; shift 2
+    known="$known $name"
+    case "$wanted" in "  " | *" $name "*) ;; *) return ;; esac
     if ls -d "$folder/$name-$version.dist-info" >/dev/null 2>&1; then return; fi
     rm -rf "$folder/$name" "$folder/$name"-*.dist-info
     echo "Installing $name $version into $folder"
@@ -27,3 +33,6 @@ install torchopt 0.7.3
 install evaluate 0.4.6
 install setfit 1.2.0
 rm -rf "$folder/tests"  # learn2learn installs its own at the top level
+for name in $wanted; do
+    case "$known " in *" $name "*) ;; *) echo "$name is none of:$known" >&2; exit 2 ;; esac
+done

@@ -19,6 +19,7 @@ from shared import gen
 from torch import nn
 
 import metalearn_book
+from metalearn_book.foundations.bilevel import cross_entropy_per_task
 from metalearn_book.foundations.inner_loop import InnerLoop
 from metalearn_book.foundations.tasks import (
     ClassTasks,
@@ -71,12 +72,18 @@ def implicit(cls):
     return cls(classifier(), inner_lr=0.3, inner_steps=40, lam=2.0, iterations=25)
 
 
+def two_steps(copy, x, y):
+    for _ in range(2):
+        copy.adapt(cross_entropy_per_task(copy(x)[None], y[None])[0])
+
+
 #: name of a learner -> how to make it, where `made` does not find out by itself
 FACTORIES = {
     "AtSteps": lambda cls: cls(made("MAML"), inner_steps=2),
     "OneAtATime": lambda cls: cls(made("MAML")),
     "Transductive": lambda cls: cls(made("ProtoNet")),
     "BasisRegression": lambda cls: cls(squares),
+    "ByHand": lambda cls: cls(classifier(), two_steps, inner_lr=0.2),
     "ImplicitLoop": implicit,
     "ImplicitMAML": implicit,
     # the pull to the adapted code stops a gradient, so that it is off here
