@@ -27,7 +27,7 @@ from ..foundations.tasks import Examples, TaskBatch, inputs_named
 # %% auto #0
 __all__ = ['OneTask', 'ByHand', 'Clipped', 'WithDecay', 'StopWhenFlat']
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500016
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500017
 class OneTask:
     """A copy of a model for one task: call it like the model, and adapt it with a loss
     of your own by `adapt`.
@@ -52,7 +52,7 @@ class OneTask:
         self.weights = self._connected(loop.start())
         self._state = loop.optimizer.init(_with_task_axis(self.weights))
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500017
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500018
 def _with_task_axis(params: Params) -> Params:
     "Inner optimizers see a leading axis of tasks; here it has one entry."
     return {n: p.unsqueeze(0) for n, p in params.items()}
@@ -66,7 +66,7 @@ def _connected(self: OneTask, weights: Params) -> Params:
         return {n: w.view_as(w) for n, w in weights.items()}
     return {n: w.detach().requires_grad_() for n, w in weights.items()}
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500019
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150001a
 @patch
 def __call__(self: OneTask, *args, **kwargs):
     "What the model returns for these arguments, with the weights of this task."
@@ -75,7 +75,7 @@ def __call__(self: OneTask, *args, **kwargs):
     with elementary_attention():
         return functional_call(self.loop.model, placed, args, kwargs, tie_weights=False)
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150001c
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150001d
 def _check_loss(loss: Tensor, step: int, check_finite: bool) -> None:
     "ValueError or RuntimeError for what is no inner loss."
     if not isinstance(loss, Tensor) or loss.dim() > 0:
@@ -94,7 +94,7 @@ def _check_loss(loss: Tensor, step: int, check_finite: bool) -> None:
             "or look at the task's data. check_finite=False lets it pass"
         )
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150001d
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150001e
 @patch
 def gradients(self: OneTask, loss: Tensor) -> Params:
     """The gradient of `loss` by the weights of this task, with a graph where the outer
@@ -116,7 +116,7 @@ def gradients(self: OneTask, loss: Tensor) -> Params:
         )
     return fill_unused(found, self.weights, self.loop.unused)
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150001e
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150001f
 @patch
 def adapt(self: OneTask, loss: Tensor) -> None:
     """One inner step on `loss`, Eq. (BH-1): afterwards the copy predicts with the new
@@ -138,7 +138,7 @@ def adapt(self: OneTask, loss: Tensor) -> None:
     self.weights = self._connected({n: w.squeeze(0) for n, w in new.items()})
     self.steps += 1
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500020
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500021
 @patch
 def clone(self: OneTask) -> OneTask:
     "A second copy that goes on from here; neither changes the other."
@@ -146,7 +146,7 @@ def clone(self: OneTask) -> OneTask:
     other.weights = self._connected(self.weights)
     return other
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150002a
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150002b
 class ByHand(nn.Module):
     """A meta-learner whose inner loop you write.
 
@@ -174,7 +174,7 @@ class ByHand(nn.Module):
         self.inner = inner
         self.loop = InnerLoop(model, loss_fn, **engine)
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150002b
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150002c
 @patch
 def adapt(self: ByHand, support: Examples) -> Predictor:
     "Run your inner loop on each of B support sets."
@@ -192,7 +192,7 @@ def adapt(self: ByHand, support: Examples) -> Predictor:
     stacked = {n: torch.stack([c.weights[n] for c in copies]) for n in names}
     return Predictor(self.loop, stacked, [])
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b150002c
+# %% ../../nbs/optimization/15_by_hand.ipynb #b150002d
 @patch
 def forward(self: ByHand, tasks: TaskBatch) -> Tensor:
     "Mean query loss after your inner loop, the outer loss."
@@ -206,7 +206,7 @@ def forward(self: ByHand, tasks: TaskBatch) -> Tensor:
         check_losses(losses, len(tasks), 0, 0.0)  # one for each task
         return losses.mean()
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500033
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500034
 def _by_task(values: Tensor, like: Tensor) -> Tensor:
     "One value for each task `(B,)`, in a shape that multiplies `like` `(B, ...)`."
     return values.view(-1, *[1] * (like.dim() - 1))
@@ -244,7 +244,7 @@ def _check_inside(outside: str, optimizer) -> None:
             f"StopWhenFlat outside: StopWhenFlat({outside}(...))"
         )
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500034
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500035
 @dataclass(frozen=True)
 class Clipped:
     """An inner optimizer that sees the gradient of each task at a norm of at most
@@ -272,7 +272,7 @@ class Clipped:
         grads = {n: g * _by_task(factor, g).to(g.dtype) for n, g in grads.items()}
         return self.optimizer.step(params, grads, state, lr)
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500036
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500037
 @dataclass(frozen=True)
 class WithDecay:
     """An inner optimizer with weight decay: added to the gradient, or decoupled from
@@ -300,7 +300,7 @@ class WithDecay:
             grads = {n: g + self.rate * params[n] for n, g in grads.items()}
         return self.optimizer.step(params, grads, state, lr)
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500038
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500039
 @dataclass(frozen=True)
 class StopWhenFlat:
     """An inner optimizer under which a task rests while the norm of its gradient is
