@@ -907,3 +907,10 @@ def test_check_estimator_of_scikit_learn(tiny, monkeypatch):
     )
     assert {r["check_name"] for r in results if r["status"] == "xfail"} <= set(SKIPPED)
     assert len(results) > 40
+
+
+@pytest.mark.parametrize("size", [0, -7, 2.5, True])
+@pytest.mark.parametrize("name", ["batch_size", "at_once"])
+def test_embed_texts_takes_batches_of_one_or_more(tiny, name, size):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of 1 or more"):
+        embed_texts(tiny, ["a", "b"], **{name: size})

@@ -9,7 +9,8 @@ import torch
 
 from metalearn_book.case_studies.sequence_labels import Episode, EpisodeSampler, Score
 from metalearn_book.case_studies.sequence_labels import bio_labels, bio_transitions
-from metalearn_book.case_studies.sequence_labels import check_sentences, greedy_rows
+from metalearn_book.case_studies.sequence_labels import check_sentences, decode_bio
+from metalearn_book.case_studies.sequence_labels import f1_of_episodes, greedy_rows
 from metalearn_book.case_studies.sequence_labels import lean_to_mentions, load_episodes
 from metalearn_book.case_studies.sequence_labels import mention_counts, mentions_of
 from metalearn_book.case_studies.sequence_labels import repair_tags, save_episodes
@@ -297,3 +298,19 @@ def test_words_without_a_label():
 def test_sentences_of_another_form(sentence, message):
     with pytest.raises(ValueError, match=f"sentence 0.*{message}"):
         check_sentences([sentence])
+
+
+def test_no_label_sequence_is_the_best_of_nan():
+    labels = bio_labels(["city"])
+    transitions, first = bio_transitions(labels)
+    scores = torch.zeros(2, len(labels))
+    scores[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="scores hold NaN"):
+        viterbi(scores, transitions, first)
+    with pytest.raises(ValueError, match="scores hold NaN"):
+        decode_bio([torch.zeros(2, len(labels))], labels, lean=float("nan"))
+
+
+def test_no_episodes_have_no_f1():
+    with pytest.raises(ValueError, match="no episodes"):
+        f1_of_episodes(None, None, [])

@@ -85,6 +85,8 @@ def embed_texts(
     """Vectors of length 1; a long text is the mean of its windows. Memory does not grow
     with N but for the result. Dropout is off, whatever mode the encoder is in.
     """
+    whole_number(batch_size, "batch_size", 1)
+    whole_number(at_once, "at_once", 1)
     texts, parts, training = check_texts(texts), [], encoder.training
     try:
         if training:  # looked at first: other threads may use the encoder

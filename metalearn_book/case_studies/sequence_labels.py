@@ -211,7 +211,9 @@ def viterbi(
 ) -> tuple[list[int], float]:
     """The best label sequence for `(n, L)` scores and its score, Eq. (SL-2).
 
-    transitions: `(L, L)`, first: `(L,)`. ValueError for no words or another L."""
+    transitions: `(L, L)`, first: `(L,)`. ValueError for no words, another L or NaN."""
+    if scores.isnan().any():
+        raise ValueError("scores hold NaN, for which no label sequence is the best")
     if scores.dim() != 2 or not len(scores) or scores.shape[1] != len(first):
         raise ValueError(
             f"scores must have the shape (words, {len(first)}) with at least one word, "
@@ -443,7 +445,9 @@ def f1_of_episodes(
 
     method: has `adapt(support, types)`, which returns a function from sentences of
     words to tags. pool: the sentences whose row numbers the episodes hold. seed: of the
-    episodes, for the record."""
+    episodes, for the record. ValueError for no episodes."""
+    if not len(episodes):
+        raise ValueError("no episodes were given, so there is no F1 of them")
     found = []
     for e in episodes:
         query = e.sentences(pool, "query")

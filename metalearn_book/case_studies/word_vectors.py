@@ -76,7 +76,10 @@ class Window:
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #83281359
 def spans_of_words(sizes: Sequence[int], room: int) -> list[tuple[int, int, range]]:
     """Cut a sentence, given as pieces per word, into stretches (start, end, own words)
-    of at most `room` pieces; neighbours share about a quarter."""
+    of at most `room` pieces; neighbours share about a quarter. ValueError where a word
+    has more."""
+    if not (most := max(sizes, default=0)) <= room:
+        raise ValueError(f"a word of {most} pieces does not fit into room={room}")
     cuts, start, own = [], 0, 0
     while True:
         end, used = start, 0

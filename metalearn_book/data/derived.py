@@ -15,7 +15,7 @@ import numpy as np
 
 from . import images
 from .files import made
-from .reading import read_json, read_text
+from .reading import read_bytes, read_json, read_text
 
 __all__ = ["make_hwu64", "make_fewrel", "make_omniglot"]
 
@@ -99,7 +99,7 @@ def make_fewrel(raw: Path, folder: Path) -> None:
 def make_omniglot(raw: Path, folder: Path) -> None:
     "`omniglot_28x28.npz` from the drawings of 105 x 105 pixels in both zip files."
     stored, names = images.omniglot_from_zips(
-        [(raw / z).read_bytes() for z in images.ZIPS]
+        [read_bytes(raw / z) for z in images.ZIPS]
     )
     with made(folder / "omniglot_28x28.npz") as target:
         np.savez_compressed(target, X=stored, names=np.array(names))

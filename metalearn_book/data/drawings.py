@@ -212,6 +212,8 @@ def read_emoji(folder: Path) -> NamedImages:
 
 
 def _member(package: Path, path: str):
+    if not package.is_file():
+        raise missing(package)
     with tarfile.open(package) as archive:
         return json.load(archive.extractfile(f"package/{path}"))
 

@@ -60,6 +60,8 @@ def stored_omniglot(path: Path) -> tuple[np.ndarray, list[str]]:
     """Images `(characters, 20, 28, 28)`, uint8, ink 255 on 0, and a name
     `folder/alphabet/character` for each character. ValueError for another layout.
     """
+    if not Path(path).is_file():
+        raise missing(Path(path))
     with np.load(path) as stored:
         images, names = stored["X"], [str(n) for n in stored["names"]]
     if images.shape != (len(names), DRAWINGS, SIDE, SIDE) or images.dtype != np.uint8:
@@ -145,7 +147,10 @@ def tiny_glyphs(
     A class is two to four curved strokes; a drawing of it moves every control point,
     shifts, scales, slants and turns the whole, and takes a pen of another width.
     """
-    rng = Random(seed)
+    for name, n in (("n_classes", n_classes), ("per_class", per_class), ("seed", seed)):
+        if not isinstance(n, (int, np.integer)) or n < 0:
+            raise ValueError(f"{name} must be a whole number of 0 or more, got {n!r}")
+    rng = Random(int(seed))
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return np.array(

@@ -380,6 +380,10 @@ def load_dataset_by_name(
     data = _load(
         name, None if entry_of(name).files.read is None else _data_folder(name)
     )
+    if part is not None and not isinstance(part, (str, Collection)):
+        raise ValueError(
+            f"part must be the name of a part or several of them, got {part!r}"
+        )
     if part is None:
         part = [p for p in dict.fromkeys(data.part) if not p.startswith("oos_")]
     return data.where(part=part)

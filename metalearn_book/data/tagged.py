@@ -119,6 +119,8 @@ def read_sentences(
     """All sentences of a set with BIO tags, part and domain. ValueError names the file
     and the line of anything else.
     """
+    if not isinstance(name, str) or name not in SETS:
+        raise ValueError(f"no tagged set {name!r}; there are {', '.join(SETS)}")
     rows: list[Sentence] = []
     columns, separator = (4, None) if name == "sec_filings" else (2, "\t")
     for pattern, part, domain in SETS[name]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from numbers import Integral
 from random import Random
 from typing import NamedTuple
 
@@ -367,6 +368,15 @@ def _until_new(make, seen: set[str]) -> Iterator[str]:
             yield text
 
 
+def _check_whole(**numbers: int) -> None:
+    "ValueError for a number of rows or a seed that is none."
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or value < 0:
+            raise ValueError(
+                f"{name} must be a whole number of 0 or more, got {value!r}"
+            )
+
+
 @functools.lru_cache(maxsize=4)
 def tiny_intents(
     per_class: int = 80, test_per_class: int = 20, distract: float = 0.3, seed: int = 0
@@ -376,7 +386,8 @@ def tiny_intents(
     per_class, test_per_class: rows of each intent, and how many of them are `test`.
     distract: the share of rows with a clause from another domain.
     """
-    rng, seen, rows = Random(seed), set(), []
+    _check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
+    rng, seen, rows = Random(int(seed)), set(), []
     for domain in INTENT_DOMAINS:
         for act, label in enumerate(domain.intents):
             texts = _until_new(lambda: _intent(rng, domain, act, distract), seen)
@@ -432,7 +443,8 @@ def tiny_sentiment(
     per_class, test_per_class: rows of each label in a domain, and how many of them are
     `test`.
     """
-    rng, seen, rows = Random(seed), set(), []
+    _check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
+    rng, seen, rows = Random(int(seed)), set(), []
     for domain, aspects in _ASPECTS.items():
         for label, x, y in (("positive", _GOOD, _BAD), ("negative", _BAD, _GOOD)):
 
@@ -602,7 +614,8 @@ def tiny_entities(
 
     n, n_test: sentences, and how many of them are `test`.
     """
-    rng, rows, kinds = Random(seed), {}, list(ENTITY_NAMES)
+    _check_whole(n=n, n_test=n_test, seed=seed)
+    rng, rows, kinds = Random(int(seed)), {}, list(ENTITY_NAMES)
     while len(rows) < n:
         tokens, tags = _tagged(rng, kinds[len(rows) % len(kinds)])
         if rng.random() < 0.6:

@@ -93,6 +93,8 @@ def _items(name: str, kind: str) -> list[Item]:
             )
             for package, (version, *sums) in _manifest()["packages"].items()
         ]
+    if not isinstance(name, str) or name not in sets():
+        raise ValueError(f"no set {name!r} to fetch; there are {', '.join(sets())}")
     entry = _manifest()["sets"][name].get(kind, {})
     if kind == "made":
         return [Item(path, "", *(sums or (None, None))) for path, sums in entry.items()]
