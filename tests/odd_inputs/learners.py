@@ -285,6 +285,8 @@ OTHER: dict[str, dict] = {
     "learned_optimizer.FunctionalOptimizer": {
         "params": lambda: list(net().parameters()), "optimizer": lambda: sgd()},
     "learned_optimizer.as_torch_optimizer": {"params": net, "optimizer": lambda: sgd()},
+    "by_hand.ByHand": {"inner": lambda: lambda one, x, y: None},
+    "by_hand.StopWhenFlat": {"norm": lambda: 0.1},
     "maml.pre_post": {},
     "maml.adaptation_curve": {"tasks": class_tasks, "steps": lambda: [0, 1]},
     "maml.spread": {"result": evaluation},
