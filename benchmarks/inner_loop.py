@@ -3,20 +3,24 @@
     benchmarks/rivals.sh && python benchmarks/inner_loop.py [--threads 2] [--quick]
         [--problems sinusoids omniglot gpt] [--repeats 40] [--seconds 25]
 
-The other ways are learn2learn, higher, TorchOpt, a plain loop and vmap(grad). Three
-problems: 25 sinusoid tasks on a small network, Omniglot on a four-layer convolutional
-network, and a small GPT for memory against inner steps. The meta-gradients of all ways
-are compared in float64 before anything is timed; a library whose gradient is wrong is
-timed all the same, and marked. The ways are called in turn, each round begins with
-another one, and a fast one is called several times in a row until 50 ms are over, as
-training does; times are medians, ratios are medians of the ratios within a round, with
-quartiles; the processor time of all threads is a second opinion for a machine that is
-not idle. "MB" is the peak of the bytes of living tensors, the same in each run; "RSS"
-how far the first call in a fresh process raises its resident memory. The floor is the
-same examples through one shared network, forward and backward, as often as the method
-needs: with k inner steps 2k + 1 times, in first order k + 1 times. The numbers go to
-results/benchmarks/inner_loop.json; a run of some problems leaves those of the others. A
-run with --quick is stored apart, and only where METALEARN_RESULTS is set.
+The other ways are learn2learn, higher, TorchOpt, parallel-metalearn, iteryne, a plain
+loop and vmap(grad). parallel-metalearn is called as it comes (all tasks under vmap),
+one task after another ("sequential"), and with the batch normalization that it brings
+("own norms"): through PyTorch's BatchNorm and LayerNorm its vmap gives the wrong
+gradient of vmap(grad). Three problems: 25 sinusoid tasks on a small network, Omniglot
+on a four-layer convolutional network, and a small GPT for memory against inner steps.
+The meta-gradients of all ways are compared in float64 before anything is timed; a
+library whose gradient is wrong is timed all the same, and marked. The ways are called
+in turn, each round begins with another one, and a fast one is called several times in a
+row until 50 ms are over, as training does; times are medians, ratios are medians of the
+ratios within a round, with quartiles; the processor time of all threads is a second
+opinion for a machine that is not idle. "MB" is the peak of the bytes of living tensors,
+the same in each run; "RSS" how far the first call in a fresh process raises its
+resident memory. The floor is the same examples through one shared network, forward and
+backward, as often as the method needs: with k inner steps 2k + 1 times, in first order
+k + 1 times. The numbers go to results/benchmarks/inner_loop.json; a run of some
+problems leaves those of the others. A run with --quick is stored apart, and only where
+METALEARN_RESULTS is set.
 """
 
 from __future__ import annotations
@@ -138,7 +142,7 @@ def show(
     ratio = next((k for row in rows.values() for k in row if k.startswith(FASTER)), "")
     print(f"\n{problem}, {steps} inner step{'s'[: steps > 1]}")
     print(
-        f"  {'way':<27}{'ms':>9}{'tasks/s':>9}  {ratio.replace(FASTER, 'x '):<22}"
+        f"  {'way':<32}{'ms':>9}{'tasks/s':>9}  {ratio.replace(FASTER, 'x '):<22}"
         f"{'CPU ms':>9}{'x':>7}{'x floor':>9}{'MB':>9}{'RSS':>7}  gradient"
     )
     for name, row in rows.items():
@@ -161,7 +165,7 @@ def show(
         resident = row.get("peak RSS, MB", "")
         resident = resident if isinstance(resident, str) else f"{resident:.0f}"
         print(
-            f"  {name:<27}{row['ms']:>9.2f}{row['tasks per second']:>9.1f}  "
+            f"  {name:<32}{row['ms']:>9.2f}{row['tasks per second']:>9.1f}  "
             f"{faster:<22}{row['processor ms']:>9.2f}{by_processor:>7}{floors:>9}"
             f"{row['peak MB']:>9.2f}{resident:>7}  {verdict(gradients.get(name))}"
         )

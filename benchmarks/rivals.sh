@@ -14,10 +14,11 @@ mkdir -p "$folder"
 
 install() {  # name, version, more options of pip
     name=$1; version=$2; shift 2
+    written=$(printf %s "$name" | tr - _)  # so it is named in its files: parallel-metalearn, parallel_metalearn-0.5.6.dist-info
     known="$known $name"
     case "$wanted" in "  " | *" $name "*) ;; *) return ;; esac
-    if ls -d "$folder/$name-$version.dist-info" >/dev/null 2>&1; then return; fi
-    rm -rf "$folder/$name" "$folder/$name"-*.dist-info
+    if ls -d "$folder/$written-$version.dist-info" >/dev/null 2>&1; then return; fi
+    rm -rf "$folder/$written" "$folder/$written"-*.dist-info
     echo "Installing $name $version into $folder"
     if ! "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$folder" "$@" "$name==$version" >"$folder/$name.log" 2>&1; then
         echo "$name $version could not be installed; the benchmarks will say so and go on without it. The end of $folder/$name.log:" >&2
@@ -30,6 +31,8 @@ install higher 0.2.1
 install optree 0.20.0
 install graphviz 0.21
 install torchopt 0.7.3
+install parallel-metalearn 0.5.6  # its package is called metalearn
+install iteryne 0.1.0
 install evaluate 0.4.6
 install setfit 1.2.0
 rm -rf "$folder/tests"  # learn2learn installs its own at the top level

@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: all ways give one gradient, a missing library
 is named, and the numbers are stored."""
 
+import importlib
 import json
 import math
 import os
@@ -31,6 +32,8 @@ WRONG = {
     ("omniglot", "vmap(grad)"): "batch statistics under vmap",
     ("gpt", "vmap(grad)"): "LayerNorm under vmap of grad",
     ("gpt", "TorchOpt"): "tied weights",
+    ("omniglot", "parallel-metalearn"): "batch statistics under vmap",
+    ("gpt", "parallel-metalearn"): "LayerNorm under vmap of grad",
 }
 
 
@@ -76,6 +79,30 @@ def test_all_ways_give_one_gradient(small, name, way):
     if (name, way) in WRONG and difference > SAME:
         pytest.xfail(f"{WRONG[name, way]}: {difference:.1g}")
     assert difference < SAME
+
+
+@pytest.mark.parametrize("name", ["omniglot", "gpt"])
+def test_parallel_metalearn_is_wrong_where_vmap_of_grad_is(small, name):
+    """PyTorch's, not the library's: the same gradient to the last digits. With all its
+    other ways, its own normalization among them, it is right (above)."""
+    if "parallel-metalearn" not in RIVALS:
+        pytest.skip(f"parallel-metalearn is {STATE['parallel-metalearn']}")
+    problem, _ = small(name)
+    found, same = (
+        gradient(way, problem, problem.tasks, 2)
+        for way in (RIVALS["parallel-metalearn"], WAYS["vmap(grad)"])
+    )
+    assert (found - same).norm() < SAME * same.norm()
+
+
+def test_parallel_metalearn_cannot_put_in_its_own_normalization():
+    "Once it can, `with_own_batch_norm` of the benchmark may go."
+    if "parallel-metalearn" not in RIVALS:
+        pytest.skip(f"parallel-metalearn is {STATE['parallel-metalearn']}")
+    models = importlib.import_module("metalearn.nn_models")
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    with pytest.raises(TypeError, match="learn_gamma"):
+        models.ModelTranslator.convert_to_functional(network)
 
 
 def test_first_order_is_another_gradient(small):
