@@ -10,7 +10,7 @@ LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test run execute export bench lab clean
+.PHONY: help book serve test run execute export starts bench lab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -40,6 +40,9 @@ execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fre
 
 export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and generated cells into the notebooks
 	@$(PY) tools/export.py
+
+starts: $(VENV)/.installed ## make the starts that come with the package anew, from the data sets: 10 minutes of one core
+	@$(PY) benchmarks/starts.py --again
 
 bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
 	@benchmarks/rivals.sh $(VENV)

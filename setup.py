@@ -77,6 +77,7 @@ setup(
             "book/chapters.json",
             "data/splits/*.json",
             "data/upstream.json",
+            "starts/*.safetensors",
         ]
     },
     install_requires=requirements(cfg["requirements"]),

@@ -301,6 +301,7 @@ def test_parameters_are_stored_untouched():
         "device": None,
         "prompt": "",
         "on_empty": "reject",
+        "start": None,
     }
     assert (
         vars(model) == model.get_params()

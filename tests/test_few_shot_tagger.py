@@ -8,12 +8,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from metalearn_book.case_studies.few_shot_tagger import Entity, FewShotTagger
 from metalearn_book.case_studies.few_shot_tagger import TaggerStart, calibrated
 from metalearn_book.case_studies.few_shot_tagger import fit_scores, show_entities
 from metalearn_book.case_studies.sequence_labels import EpisodeSampler, mentions_of
 from metalearn_book.case_studies.sequence_labels import only_types
+from metalearn_book.case_studies.starts import Start, compress, weights_sha256
+from metalearn_book.case_studies.word_vectors import WordModel
 from metalearn_book.case_studies.words_and_marks import split_words
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.foundations.encoders import load_encoder
@@ -512,3 +515,37 @@ def test_show_entities_escapes_html():
         and "&amp; more" in page.data["text/html"]
     )
     assert str(page) == "<b>[Rome](<city>)</b> & more"
+
+
+def test_a_start_in_a_file(encoder, pool, episode, tmp_path):
+    "It is one argument, and a saved tagger refers to it in place of its weights."
+    before = WordModel(encoder).state_dict()
+    trained = TaggerStart.from_sources(encoder, {"toy": pool}, steps=3).model
+    about = {"name": "toy", "kind": "tagger", "encoder": "tiny"}
+    about["base_sha256"] = weights_sha256(encoder)
+    file = Start(compress(before, trained.state_dict(), 4), about)
+    path = file.save(tmp_path / "toy.safetensors")
+    examples, text = episode.sentences(pool), [" ".join(pool.tokens[0])]
+    expected = FewShotTagger(path, steps=2).fit(examples)
+    for same in (file, TaggerStart.from_start(path)):
+        assert FewShotTagger(same, steps=2).fit(examples).predict(
+            text
+        ) == expected.predict(text)
+    expected.save(tmp_path / "t")
+    path.unlink()  # the folder does not need it
+    again = FewShotTagger.load(tmp_path / "t")
+    assert again.predict(text) == expected.predict(text)
+    assert again.fit(examples).predict(text) == expected.predict(text)
+    kept = load_file(tmp_path / "t" / "weights.safetensors")
+    own = {"z", "y", "fitted"}
+    assert all(t.numel() == 1 for n, t in kept.items() if n.split(".")[0] not in own)
+    again.save(tmp_path / "t")
+    assert FewShotTagger.load(tmp_path / "t").predict(text) == expected.predict(text)
+    again.save(tmp_path / "w", whole=True)
+    assert FewShotTagger.load(tmp_path / "w").predict(text) == expected.predict(text)
+    assert not (tmp_path / "w" / "start.safetensors").exists()
+
+
+def test_a_start_that_does_not_fit():
+    with pytest.raises(ValueError, match="is for FewShotClassifier"):
+        FewShotTagger("intents").fit([IN_ROME])

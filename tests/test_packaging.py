@@ -264,6 +264,7 @@ def test_the_wheel_is_complete(tmp_path):
     here = (
         {p.relative_to(ROOT).as_posix() for p in SOURCES}
         | {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*.json")}
+        | {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*.safetensors")}
         | {"metalearn_book/py.typed"}
     )
     assert here <= names, here - names

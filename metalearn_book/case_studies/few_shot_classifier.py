@@ -24,6 +24,7 @@ from ..book.patch import patch
 from .calibration import best_temperature, best_threshold
 from .calibration import left_out_logits, own_threshold
 from .calibration import share_threshold, tuning_folds
+from .starts import SHIPPED, Start, load_start
 from .text_classification import fit_head, prototype_loss
 from .text_classification import train_encoder
 from .text_classification import weighted_means
@@ -115,6 +116,8 @@ class FewShotClassifier(Classifier):
     device: where the encoder runs, such as "cuda"; None: where it is.
     prompt: put before every text, for encoders that want one, such as "query: ".
     on_empty: what a blank text does to an answer: "reject", with a warning, or "raise".
+    start: what the encoder begins with: "intents", which comes with the package for
+    "minilm", the file of a `Start`, or one; None: the encoder as it is.
 
     After `fit`: `classes_`, `encoder_`, `weight_` `(C, d)`, `bias_` `(C,)`,
     `prototypes_` `(C, d)`, `temperature_`, which divides all logits, and `threshold_`.
@@ -132,11 +135,21 @@ class FewShotClassifier(Classifier):
         device=None,
         prompt="",
         on_empty="reject",
+        start=None,
     ):
         self.encoder, self.head = encoder, head
         self.tune, self.steps, self.seed = tune, steps, seed
         self.reject_share, self.batch_size = reject_share, batch_size
         self.device, self.prompt, self.on_empty = device, prompt, on_empty
+        self.start = start
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #57a20002
+def _start_given(start) -> str | Start:
+    "A start as parameters keep it; the errors of `load_start`, ValueError for others."
+    if not isinstance(start, (str, Path, Start)):
+        raise ValueError(f"start={start!r} is no name, file or Start")
+    load_start(start)
+    return start if isinstance(start, Start) else str(start)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0030
 _BY_NAME = ("minilm", "tiny", MINILM_HUB)  # encoders that the package finds anywhere
@@ -157,6 +170,8 @@ def _checked(self: FewShotClassifier) -> dict:
             raise ValueError(f"{name}={p[name]!r} is not one of {allowed}")
     if not isinstance(p["encoder"], (str, Path, TextEncoder)):
         raise ValueError(f"encoder={p['encoder']!r} is no name, folder or TextEncoder")
+    if p["start"] is not None:
+        p["start"] = _start_given(p["start"])
     if not isinstance(p["prompt"], str):
         raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
     share = p["reject_share"]
@@ -216,6 +231,11 @@ def _ready_encoder(options: dict) -> TextEncoder:
         return encoder
     return (encoder if named else copy.deepcopy(encoder)).to(device)
 
+
+def _begun(encoder: TextEncoder, start: Start | None) -> TextEncoder:
+    "The encoder as it is, or a copy with the change of a start."
+    return encoder if start is None else start.applied(encoder)
+
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0038
 def _found(
     z: Tensor, y: Tensor, weight: list[float], options: dict, n_classes: int
@@ -259,17 +279,19 @@ def fit(
             "of each; add a second example of some class, or take tune='none'"
         )
     with own_modes():
-        base = encoder = _ready_encoder(options)
+        base = _ready_encoder(options)
+        start = options["start"] and load_start(options["start"])
+        encoder = begun = _begun(base, start)
         prompted = [options["prompt"] + t for t in texts]
         folds = {}
         if options["tune"] != "none":
-            encoder = _tuned(base, prompted, y, options)
-            folds = _cross_fitted(base, prompted, y, weight, options)
+            encoder = _tuned(begun, prompted, y, options)
+            folds = _cross_fitted(begun, prompted, y, weight, options)
         z = embed_texts(encoder, prompted, options["batch_size"])
         found = _found(z, y, weight, options, len(classes)) | folds
     named = options["encoder"] in _BY_NAME  # then `save` need not write it
     found |= {"encoder_": encoder, "base_": None if named else base, "keys_": keys}
-    found |= {"params_": options, "given_threshold_": False}
+    found |= {"params_": options, "given_threshold_": False, "start_": start}
     self.__dict__.update(found | {"classes_": classes})
     return self
 
@@ -578,6 +600,7 @@ def save(self: FewShotClassifier, folder: str | Path) -> Path:
     self.check_fitted()
     params = self.params_
     by_name, tuned = params["encoder"] in _BY_NAME, params["tune"] != "none"
+    start = self.start_
 
     def fill(part: Path) -> None:
         head = {n: getattr(self, n) for n in _HEAD}
@@ -585,11 +608,15 @@ def save(self: FewShotClassifier, folder: str | Path) -> Path:
         save_file(head, part / "head.safetensors")
         if tuned or not by_name:
             _save_encoder(self.encoder_, part / "encoder")
-        if tuned and not by_name:
+        if (tuned or start) and not by_name:
             _save_encoder(self.base_, part / "base_encoder")
+        if start:
+            start.save(part / "start.safetensors")
 
     about = {
-        "params": params | {"encoder": params["encoder"] if by_name else None},
+        "params": params
+        | {"encoder": params["encoder"] if by_name else None}
+        | {"start": params["start"] if params["start"] in SHIPPED else None},
         "classes": self.classes_.tolist(),
         "keys": self.keys_,
         "temperature": self.temperature_,
@@ -610,6 +637,12 @@ def _device_here(fitted: str | None, asked) -> torch.device:
     except ValueError as e:
         warnings.warn(f"{e}; the loaded classifier runs on the CPU", stacklevel=3)
         return torch.device("cpu")
+
+
+def _saved_start(folder: Path) -> Start | None:
+    "The start in a saved folder; None where there is none."
+    path = folder / "start.safetensors"
+    return load_start(path) if path.is_file() else None
 
 
 def _stored(folder: Path, about: dict) -> dict:
@@ -646,8 +679,9 @@ def _opened(
 ) -> FewShotClassifier:
     params = about["params"]
     with own_modes():
-        own = about["own_encoder"]
+        own, start = about["own_encoder"], _saved_start(folder)
         encoder = load_encoder(folder / "encoder" if own else params["encoder"])
+        encoder = encoder if own else _begun(encoder, start)
         if fingerprint(encoder) != about["fingerprint"]:
             raise RuntimeError(
                 f"the encoder of {folder} is not the one that the classifier was "
@@ -657,8 +691,8 @@ def _opened(
         base = folder / "base_encoder"
         base = load_encoder(base) if base.is_dir() else encoder
         given = params | ({} if params["encoder"] else {"encoder": base})
-        self = cls(**given)
+        self = cls(**given | {"start": params.get("start") or start})
         self.__dict__.update(_stored(folder, about))
     self.encoder_, self.base_, self.params_ = encoder, base, self.get_params()
-    self.classes_ = class_array(about["classes"])
+    self.classes_, self.start_ = class_array(about["classes"]), start
     return self

@@ -24,6 +24,7 @@ from .sequence_labels import Score, Sentence, bio_labels
 from .sequence_labels import mentions_of, score_mentions
 from .sequence_labels import tags_of
 from ..data.files import open_saved, write_saved
+from .starts import SHIPPED, Start, load_start
 from .tuned_taggers import adapt_top, support_examples
 from .tuned_taggers import train_on_sources, with_one_type
 from .word_vectors import WordModel, WordTop, word_outputs
@@ -37,7 +38,7 @@ from ..foundations.estimators import Estimator, NotFittedError
 from ..foundations.estimators import whole_number
 
 # %% auto #0
-__all__ = ['DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'SAVED_SETTINGS', 'TaggerStart', 'Entity',
+__all__ = ['KNOWN', 'DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'SAVED_SETTINGS', 'TaggerStart', 'Entity',
            'FewShotTagger', 'NotFittedTagger', 'fit_scores', 'calibrated', 'show_entities']
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #2651411b
@@ -45,12 +46,13 @@ __all__ = ['DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'S
 class TaggerStart:
     """What a `FewShotTagger` begins with: an encoder in two parts, a detector of
     mentions and a typing network. `trained`: by meta-training, or as the encoder
-    comes."""
+    comes. source: the shipped `Start` that it was made from, if there is one."""
 
     model: WordModel
     detector: WordTop
     typing: SpanTyping
     trained: bool = True
+    source: Start | None = None
 
     def parts(self) -> dict[str, nn.Module]:
         "The modules by name, as their weights are saved."
@@ -71,7 +73,7 @@ class TaggerStart:
         if self.model.device == getattr(there, "device", there):
             return self
         moved = {n: copy.deepcopy(m).to(device) for n, m in self.parts().items()}
-        return TaggerStart(**moved, trained=self.trained)
+        return TaggerStart(**moved, trained=self.trained, source=self.source)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #7ad3148f
 @patch
@@ -102,6 +104,24 @@ def from_sources(
     train_on_sources(model, pools, steps, **options)
     detector = model.top.with_head(copy.deepcopy(model.detector))
     return cls(model, detector, SpanTyping(model.top.with_head(None)))
+
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #57b30001
+@patch
+@classmethod
+def from_start(
+    cls: TaggerStart, start: Start | str | Path, encoder: TextEncoder | None = None
+) -> TaggerStart:
+    """The start in a file, as for `load_start`. encoder: None: the one that it was made
+    for, by its name. ValueError where it is for another encoder, or for no tagger."""
+    start = load_start(start)
+    with torch.device("cpu"):
+        encoder = encoder or load_encoder(start.about["encoder"])
+    start.check(encoder, "tagger")
+    model = WordModel(encoder, start.about.get("n_top"))
+    model.load_state_dict(start.added_to(model.state_dict()))
+    detector = model.top.with_head(copy.deepcopy(model.detector))
+    typing = SpanTyping(model.top.with_head(None))
+    return cls(model, detector, typing, source=start)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8be4259a
 def _own_tensors(start: TaggerStart, more: dict[str, nn.Module]) -> dict[str, Tensor]:
@@ -142,6 +162,21 @@ def _known_encoder(name: str) -> TextEncoder | None:
 def _encoder_tensors(encoder: TextEncoder) -> dict[str, Tensor]:
     return {f"encoder:{n}": t for n, t in encoder.model.state_dict().items()}
 
+# %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #57b30002
+#: how names of tensors begin that are not the tagger's own
+KNOWN = ("encoder:", "start:")
+
+
+def _known_tensors(encoder: TextEncoder | None, source: Start | None) -> dict:
+    "What need not be written: the encoder's tensors, and those that a start changed."
+    if encoder is None:
+        return {}
+    known = _encoder_tensors(encoder)
+    if source is not None:
+        changed = source.added_to(WordModel(encoder).state_dict())
+        known |= {f"start:{n}": t for n, t in changed.items()}
+    return known
+
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #13e73eba
 def _write_tagger(
     folder: str | Path,
@@ -155,8 +190,9 @@ def _write_tagger(
 
     m, weights = start.model, _own_tensors(start, more or {})
     encoder = None if whole else _known_encoder(m.encoder_name)
-    elsewhere = _same(weights, _encoder_tensors(encoder) if encoder else {})
-    if needs := any(n.startswith("encoder:") for n in elsewhere.values()):
+    source = start.source if encoder else None
+    elsewhere = _same(weights, _known_tensors(encoder, source))
+    if needs := any(n.startswith(KNOWN) for n in elsewhere.values()):
         info = info | {"encoder_sha256": fingerprint(encoder)}
     kept = {n: t for n, t in weights.items() if n not in elsewhere} | tensors
 
@@ -165,6 +201,8 @@ def _write_tagger(
             {n: t.cpu().clone() for n, t in kept.items()}, part / "weights.safetensors"
         )
         m.tokenizer.save_pretrained(part)
+        if source:
+            source.save(part / "start.safetensors")
 
     about = {
         "config": m.config.to_dict(),
@@ -179,8 +217,8 @@ def _write_tagger(
     write_saved(folder, "tagger", about, fill)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #ad06471c
-def _base_tensors(folder: str | Path, about: dict) -> dict[str, Tensor]:
-    "The tensors of the encoder that a saved tagger refers to."
+def _base_tensors(folder: Path, about: dict, source: Start | None) -> dict[str, Tensor]:
+    "The tensors of encoder and start that a saved tagger refers to."
     if not about["needs_encoder"]:
         return {}
     name, encoder = about["encoder"], _known_encoder(about["encoder"])
@@ -190,7 +228,7 @@ def _base_tensors(folder: str | Path, about: dict) -> dict[str, Tensor]:
             f"{folder} was saved for another encoder {name!r} than the one found here; "
             "load that one, or save the tagger again with whole=True where it was made"
         )
-    return _encoder_tensors(encoder)
+    return _known_tensors(encoder, source)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8e0358bf
 def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], dict]:
@@ -204,10 +242,13 @@ def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], di
                 "what fit began with; fit on the examples again and save"
             )
         tensors = load_file(folder / "weights.safetensors", device="cpu")
-        every = tensors | _base_tensors(folder, about)
+        path = folder / "start.safetensors"
+        source = load_start(path) if path.is_file() else None
+        every = tensors | _base_tensors(folder, about, source)
         for name, place in about["elsewhere"].items():
             tensors[name] = every[name] = every[place]
         start = _empty_start(folder, about)
+        start.source = source
     for part, module in start.parts().items():
         _fill_module(module, part, tensors)
     return start, tensors, about
@@ -270,21 +311,22 @@ class Entity:
 class FewShotTagger(Estimator):
     """Finds mentions of a few types in texts, after seeing a handful of sentences.
 
-    start: a `TaggerStart`, the folder of one, or None: the encoder "minilm" without any
-    meta-training. steps, lr, head_lr: of the detector's adaptation; None: 10 steps at
-    1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one. 0 steps:
-    not adapted. lean, trust: as for `typed_spans`; larger values find more mentions,
-    and more that are none. threshold: mentions with a smaller score are dropped.
-    calibrate: whether scores are made probabilities, by fits to parts of the examples.
-    on_empty: "warn": an empty text has no mentions; "raise". spell: as for
-    `Decomposed`. device: where to compute; None: where the start is. ValueError for
-    settings out of range. After `fit`: `types_`, the sorted names of the types."""
+    start: "entities", which comes with the package for "minilm", a `TaggerStart`,
+    the folder of one, the file of a `Start`, or None: "minilm" without any
+    meta-training. steps, lr, head_lr: of the detector's adaptation; None: 10 steps
+    at 1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one. 0
+    steps: not adapted. lean, trust: as for `typed_spans`; larger values find more
+    mentions, and more that are none. threshold: mentions with a smaller score are
+    dropped. calibrate: whether scores are made probabilities, by fits to parts of
+    the examples. on_empty: "warn": an empty text has no mentions; "raise". spell: as
+    for `Decomposed`. device: where to compute; None: where the start is. ValueError
+    for settings out of range. After `fit`: `types_`, the sorted names of the types."""
 
     _found_last = "types_"
 
     def __init__(
         self,
-        start: TaggerStart | str | Path | None = None,
+        start: TaggerStart | Start | str | Path | None = None,
         *,
         steps: int | None = None,
         lr: float | None = None,
@@ -375,13 +417,15 @@ def __sklearn_tags__(self: FewShotTagger):
     )
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #96a9754f
-def _start_of(start: TaggerStart | str | Path | None, device) -> TaggerStart:
-    "A start, the start in a folder, or the one that needs no source data."
+def _start_of(start: TaggerStart | Start | str | Path | None, device) -> TaggerStart:
+    "A start, one by name or path, or the one that needs no source data."
     if start is None:
         with torch.device("cpu"):
             start = TaggerStart.from_encoder(load_encoder("minilm"))
     elif not isinstance(start, TaggerStart):
-        start = TaggerStart.load(start)
+        one = isinstance(start, Start) or start in SHIPPED or Path(start).is_file()
+        make = TaggerStart.from_start if one else TaggerStart.load
+        start = make(start)
     return start.to(device)
 
 
@@ -391,8 +435,9 @@ DEFAULTS = {True: (10, 1e-4, 1e-3), False: (40, 3e-4, 1e-2)}
 #: what a fit from a plain start says
 PLAIN_START = (
     "this tagger begins with an encoder that was never trained to find mentions: with "
-    "few examples it is hardly better than a list of the names that they hold. Train "
-    "a start on tagged sentences of any types, "
+    "few examples it is hardly better than a list of the names that they hold. "
+    "FewShotTagger('entities') begins with the start of the package. Or train one on "
+    "tagged sentences of any types, "
     "start = TaggerStart.from_sources(load_encoder('minilm'), "
     "{'name': load_dataset_by_name('crossner')}), and pass "
     "FewShotTagger(start); start.save(folder) keeps it"

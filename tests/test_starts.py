@@ -1,0 +1,269 @@
+"""The starts that come with the package: what they hold, that nothing damaged or
+foreign is used, and that they give what their chapter measured."""
+
+import copy
+import json
+import random
+
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shared import few_intents, gen
+
+from metalearn_book.book.results import load_results
+from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
+from metalearn_book.case_studies.few_shot_tagger import FewShotTagger
+from metalearn_book.case_studies.sequence_labels import score_mentions, tags_of
+from metalearn_book.case_studies.sequence_labels import with_types_only
+from metalearn_book.case_studies.starts import SHIPPED, Start, compress, expand
+from metalearn_book.case_studies.starts import load_start, low_rank, weights_sha256
+from metalearn_book.data import class_split, load_dataset_by_name
+from metalearn_book.foundations.encoders import NearestPrototype, load_encoder
+from metalearn_book.foundations.measuring import evaluate, paired_difference
+from metalearn_book.foundations.tasks import ClassTasks
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder("tiny")
+
+
+@pytest.fixture(scope="module")
+def start(encoder):
+    "A start that moves all weights of the small encoder a little."
+    before = dict(encoder.model.named_parameters())
+    g = gen(3)
+    after = {n: p + 0.02 * torch.randn(p.shape, generator=g) for n, p in before.items()}
+    about = {"name": "toy", "kind": "encoder", "encoder": "tiny"}
+    about["base_sha256"] = weights_sha256(encoder)
+    return Start(compress(before, after, 4), about)
+
+
+@pytest.fixture
+def minilm():
+    try:
+        return load_encoder("minilm", offline=True)
+    except (FileNotFoundError, ValueError):
+        pytest.skip("the encoder minilm is not at hand")
+
+
+# ------------------------------------------------------------------ the arithmetic
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_no_matrix_of_the_rank_is_nearer(m, n, rank, seed):
+    change = torch.randn(m, n, generator=gen(seed)).double()
+    left, right = low_rank(change, rank)
+    error = (change - left @ right).square().sum()
+    left_out = torch.linalg.svdvals(change)[rank:].square().sum()
+    assert torch.allclose(error, left_out, atol=1e-9)
+    nearby = left + 0.01 * torch.randn(left.shape, generator=gen(seed + 1)).double()
+    assert (change - nearby @ right).square().sum() >= error - 1e-12
+
+
+def test_what_did_not_move_is_left_out():
+    before = {n: torch.ones(20, 20) for n in "ab"} | {"c": torch.zeros(7)}
+    after = before | {"b": before["b"] + torch.ones(20, 20), "c": torch.ones(7)}
+    stored = compress(before, after, 1)
+    assert sorted(stored) == ["b:left", "b:right", "c:whole"]
+    assert torch.allclose(expand(stored)["b"], torch.ones(20, 20).double(), atol=1e-3)
+
+
+def test_the_encoder_given_is_left_alone(encoder, start):
+    before = encoder.encode(["hello there"])
+    moved = start.applied(encoder)
+    assert encoder.encode(["hello there"]).equal(before)
+    assert not moved.encode(["hello there"]).equal(before)
+    assert moved.model.training is False and moved.name == encoder.name
+    change = expand(start.tensors)
+    for name, p in moved.model.named_parameters():
+        old = dict(encoder.model.named_parameters())[name]
+        assert p.equal((old.double() + change[name]).float())
+
+
+# ------------------------------------------------------------------ the file
+
+
+def test_round_trip(encoder, start, tmp_path):
+    again = load_start(start.save(tmp_path / "a.safetensors"))
+    assert again.about == start.about and again.tensors.keys() == start.tensors.keys()
+    assert all(t.equal(again.tensors[n]) for n, t in start.tensors.items())
+    start.save(tmp_path / "b.safetensors")
+    files = [(tmp_path / f"{n}.safetensors").read_bytes() for n in "ab"]
+    assert files[0] == files[1]
+    assert load_start(start) is start and "MB" in repr(start)
+
+
+def test_any_bit_is_noticed(start, tmp_path):
+    path = start.save(tmp_path / "a.safetensors")
+    content, rng = path.read_bytes(), random.Random(0)
+    places = [*range(0, 700, 23), *rng.sample(range(len(content)), 60)]
+    for at in places:
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match="damaged"):
+            load_start(path)
+    for cut in (0, 5, 100, len(content) - 1):
+        path.write_bytes(content[:cut])
+        with pytest.raises(RuntimeError, match="damaged"):
+            load_start(path)
+
+
+def test_what_is_no_start(tmp_path):
+    with pytest.raises(ValueError, match="known names: 'intents'"):
+        load_start("intent")
+    with pytest.raises(FileNotFoundError, match="no start at"):
+        load_start(tmp_path / "none.safetensors")
+    (tmp_path / "x.bin").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(RuntimeError, match="holds no start"):
+        load_start(tmp_path / "x.bin")
+
+
+def test_another_encoder_is_refused(encoder, start):
+    other = load_encoder("tiny", seed=1)
+    with pytest.raises(ValueError, match="was made for the encoder 'tiny'"):
+        start.applied(other)
+    tuned = copy.deepcopy(encoder)
+    next(tuned.model.parameters()).data.add_(1e-3)
+    with pytest.raises(ValueError, match="has other weights"):
+        start.applied(tuned)
+    odd = Start(start.tensors | {"nowhere:whole": torch.ones(2)}, start.about)
+    with pytest.raises(ValueError, match="'nowhere', which is no weight"):
+        odd.applied(encoder)
+
+
+# ------------------------------------------------------------------ the classifier
+
+
+@pytest.mark.parametrize("tune", ["none", "contrastive"])
+def test_a_classifier_keeps_its_start(encoder, start, tmp_path, tune):
+    d = few_intents()
+    path = start.save(tmp_path / "toy.safetensors")
+    options = {"encoder": "tiny", "tune": tune, "steps": 2}
+    fitted = FewShotClassifier(start=path, **options).fit(d.texts, d.labels)
+    plain = FewShotClassifier(**options).fit(d.texts, d.labels)
+    expected = fitted.predict_proba(d.texts)
+    assert not (expected == plain.predict_proba(d.texts)).all()
+    assert fitted.get_params()["start"] == path
+    fitted.save(tmp_path / "c")
+    path.unlink()  # the folder does not need it
+    again = FewShotClassifier.load(tmp_path / "c")
+    assert (again.predict_proba(d.texts) == expected).all()
+    assert isinstance(again.start, Start) and again.start.about == start.about
+    again.fit(d.texts, d.labels)
+    assert (again.predict_proba(d.texts) == expected).all()
+    again.save(tmp_path / "c")
+    assert (
+        FewShotClassifier.load(tmp_path / "c").predict_proba(d.texts) == expected
+    ).all()
+
+
+def test_a_start_for_an_encoder_of_ones_own(encoder, start, tmp_path):
+    d, own = few_intents(), copy.deepcopy(encoder)
+    fitted = FewShotClassifier(own, start=start).fit(d.texts, d.labels)
+    expected = fitted.predict_proba(d.texts)
+    again = FewShotClassifier.load(fitted.save(tmp_path / "c"))
+    assert (again.predict_proba(d.texts) == expected).all()
+    again.fit(d.texts, d.labels)  # from the encoder without the start, and the start
+    assert (again.predict_proba(d.texts) == expected).all()
+
+
+def test_scikit_learn_copies_a_start(start):
+    clone = pytest.importorskip("sklearn.base").clone
+    for value in (None, "intents", start):
+        made = clone(FewShotClassifier("tiny", start=value))
+        assert repr(made.start) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value, error, message",
+    [
+        ("intent", ValueError, "known names"),
+        (3, ValueError, "no name, file or Start"),
+        ("no/such.safetensors", FileNotFoundError, "no start at"),
+        ("intents", ValueError, "was made for the encoder 'minilm'"),
+        ("entities", ValueError, "is for FewShotTagger"),
+    ],
+)
+def test_a_classifier_refuses(value, error, message):
+    with pytest.raises(error, match=message):
+        FewShotClassifier("tiny", start=value).fit(["one", "two"], ["a", "b"])
+
+
+# ------------------------------------------------------------------ what is shipped
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_record_of_a_shipped_file(name):
+    path = ROOT / "metalearn_book" / "starts" / f"{name}.safetensors"
+    assert path.stat().st_size <= 2_000_000
+    about = load_start(name).about
+    assert about["name"] == name and about["encoder"] == "minilm"
+    assert all(t.isfinite().all() for t in load_start(name).tensors.values())
+    for key in ("recipe", "command", "package", "versions", "licence", "made"):
+        assert about[key]
+    for source in about["sources"].values():
+        assert source["licence"] and source["credit"] and len(source["sha256"]) == 64
+    assert "/" not in json.dumps(about["recipe"])
+
+
+def test_the_test_classes_were_left_out():
+    for n, source in load_start("intents").about["sources"].items():
+        parts = class_split(n)
+        assert source["classes"] == len(parts["train"])
+        assert source["classes_left_out"] == len(parts["test"] + parts["validation"])
+
+
+def test_the_chapters_numbers(real_data, minilm):
+    "60 episodes of test classes of each set: a gain, and the stored mean within reach."
+    stored = load_results("benchmarks/starts")["numbers"]["intents"]
+    rank = str(load_start("intents").about["rank"])
+    moved = FewShotClassifier(start="intents").fit(["one", "two"], ["a", "b"]).encoder_
+    gains = []
+    for n in ("banking77", "clinc150", "hwu64"):
+        real_data(n)
+        d = load_dataset_by_name(n, part="test")
+        d = d.where(classes=class_split(n)["test"])
+        counts = {c: d.labels.count(c) for c in d.classes}
+        d = d.where(classes=[c for c in d.classes if counts[c] >= 11])
+        d = d._keep([i for i, c in enumerate(d.labels) if d.labels[:i].count(c) < 20])
+        found = [
+            evaluate(
+                NearestPrototype(),
+                ClassTasks(encoder.encode(d.texts), d.labels, 5, 1, 10),
+                60,
+            )
+            for encoder in (minilm, moved)
+        ]
+        gains.append(paired_difference(found[1], found[0]).mean)
+        if n != "hwu64":  # whose test part alone is too small for the stored episodes
+            near = found[1].ci95 + stored["ranks"][rank][n]["ci95"]
+            assert abs(found[1].mean - stored["ranks"][rank][n]["mean"]) < 2 * near
+    assert sum(gains) / len(gains) > 0.01
+
+
+def test_the_tagger_chapters_number(real_data, minilm):
+    "Fifty sentences of science: F1 of eighty others is near what the chapter stored."
+    real_data("crossner")
+    kinds = ["scientist", "chemicalcompound", "astronomicalobject"]
+    kinds += ["university", "academicjournal"]
+    science = load_dataset_by_name("crossner").where(domain="science")
+    pools = [with_types_only(science.where(part=p), kinds) for p in ("train", "test")]
+    examples, judged = (list(zip(p.tokens, p.tags)) for p in pools)
+    judged = judged[:80]
+    tagger = FewShotTagger("entities", calibrate=False).fit(examples[:50])
+    found = tagger.find([w for w, _ in judged])
+    each = [
+        score_mentions([tags], [tags_of([m[:3] for m in row], len(words))])
+        for (words, tags), row in zip(judged, found)
+    ]
+    counts = torch.tensor([[s.right, s.predicted + s.true] for s in each]).double()
+    drawn = torch.randint(len(each), (500, len(each)), generator=gen())
+    right, both = counts[drawn].sum(1).T
+    stored = load_results("case_studies/35_few_shot_tagger")["numbers"]["live"]["f1"]
+    f1 = 2 * counts[:, 0].sum() / counts[:, 1].sum()
+    assert abs(f1 - stored) < 2.6 * (2 * right / both).std()
