@@ -337,7 +337,6 @@ BAD_TEXTS = {
 }
 
 
-@pytest.mark.xfail(reason="not mended yet: some get Python's own words")
 @pytest.mark.parametrize("what", BAD_TEXTS)
 def test_texts_that_are_none_are_refused(case, what):
     kind, _, examples, _, fitted = case
@@ -353,7 +352,6 @@ def test_texts_that_are_none_are_refused(case, what):
         quietly(fitted.fit, BAD_TEXTS[what], examples[1])
 
 
-@pytest.mark.xfail(reason="not mended yet: some get Python's own words")
 @pytest.mark.parametrize(
     "labels", [None, 3, [], "abc", ["a"], [None] * 12, [{}] * 12, [1.5] * 12, {"a": 1}]
 )
@@ -377,7 +375,6 @@ def test_no_texts_are_no_answers(case):
         assert "text" in str(e)
 
 
-@pytest.mark.xfail(reason="not mended yet: some get Python's own words")
 @pytest.mark.parametrize("where", [None, 3, "", "a\0b", b"m", [], "no/such/folder"])
 def test_a_folder_that_is_none(case, where, tmp_path, monkeypatch):
     kind, _, _, _, fitted = case

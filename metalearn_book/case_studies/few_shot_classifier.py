@@ -29,7 +29,7 @@ from .text_classification import fit_head, prototype_loss
 from .text_classification import train_encoder
 from .text_classification import weighted_means
 from .text_meta_training import TaskHeads
-from ..data.files import open_saved, write_saved
+from ..data.files import open_saved, path_of, write_saved
 from ..foundations.encoders import MINILM_HUB, TextEncoder, check_texts
 from ..foundations.encoders import fingerprint, length_batches
 from ..foundations.encoders import load_encoder, special_tokens
@@ -667,7 +667,7 @@ def load(cls: FewShotClassifier, folder: str | Path, device=None) -> FewShotClas
     device: where the encoder is to run; None: on the device of the fit where there is
     one here, else on the CPU, with a warning.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     with open_saved(folder, "classifier") as about:
         return cls._opened(folder, about, device)
 

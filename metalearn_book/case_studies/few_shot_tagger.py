@@ -23,7 +23,7 @@ from .entities import Decomposed, SpanTyping, typed_spans
 from .sequence_labels import Score, Sentence, bio_labels
 from .sequence_labels import mentions_of, score_mentions
 from .sequence_labels import tags_of
-from ..data.files import open_saved, write_saved
+from ..data.files import open_saved, path_of, write_saved
 from .starts import SHIPPED, Start, load_start
 from .tuned_taggers import adapt_top, support_examples
 from .tuned_taggers import train_on_sources, with_one_type
@@ -234,7 +234,7 @@ def _base_tensors(folder: Path, about: dict, source: Start | None) -> dict[str, 
 def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], dict]:
     from safetensors.torch import load_file
 
-    folder = Path(folder)
+    folder = path_of(folder)
     with open_saved(folder, "tagger") as about:
         if "elsewhere" not in about:
             raise RuntimeError(
@@ -630,6 +630,8 @@ def find(
     NotFittedError before `fit`, ValueError for what is no list of lists of words."""
     self.check_fitted()
     self.check_settings()
+    if not hasattr(sentences, "__iter__"):
+        raise ValueError(f"sentences must be lists of words, got {sentences!r:.60}")
     cut = [cut_words(_strings(words, i)) for i, words in enumerate(sentences)]
     rows = [i for i, (words, _) in enumerate(cut) if words]
     found: list[list] = [[] for _ in cut]
@@ -650,6 +652,8 @@ def _check_given(self: FewShotTagger, texts: Sequence[str]) -> list[str]:
             f"texts must be a list of strings, got a {type(texts).__name__} with "
             f"{names}; pass one column, such as df['text']"
         )
+    if not hasattr(texts, "__iter__") or isinstance(texts, (set, frozenset)):
+        raise ValueError(f"texts must be a list of strings, got {texts!r:.60}")
     texts = list(texts) if not isinstance(texts, str) else texts
     blank = [i for i, t in enumerate(texts) if isinstance(t, str) and not t.strip()]
     if isinstance(texts, str) or self.on_empty == "raise":

@@ -273,6 +273,8 @@ def _rows_of(examples, tags=None) -> list:
     rows = list(examples)
     if tags is None:
         return rows
+    if isinstance(tags, str) or not hasattr(tags, "__iter__"):
+        raise ValueError(f"tags must be a list of rows, got {tags!r:.60}")
     tags = list(tags)
     if len(rows) != len(tags):
         raise ValueError(f"{len(rows)} examples but {len(tags)} rows of tags")

@@ -48,6 +48,7 @@ __all__ = [
     "file_sha256",
     "locked",
     "open_saved",
+    "path_of",
     "read_saved",
     "read_sealed",
     "seal",
@@ -83,6 +84,17 @@ def checksum(about: dict) -> str:
     """
     content = json.dumps(about, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def path_of(folder) -> Path:
+    """A path from what a caller gave as a folder or file.
+
+    ValueError for what names none: None, a number, bytes, an empty text, a null
+    character."""
+    named = isinstance(folder, (str, os.PathLike)) and "\0" not in os.fspath(folder)
+    if not named or os.fspath(folder) == "":
+        raise ValueError(f"a path must be a text or a pathlib.Path, got {folder!r}")
+    return Path(folder)
 
 
 # ------------------------------------------------- folders that the environment names
