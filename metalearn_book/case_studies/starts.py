@@ -9,6 +9,7 @@ import copy
 import hashlib
 import importlib.resources
 import json
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,14 @@ def low_rank(
     change: Tensor,  # (m, n)
     rank: int,  # r
 ) -> tuple[Tensor, Tensor]:  # (m, r) and (r, n), float64
-    "The factors, Eq. (ST-2), of the nearest matrix of a rank, Eq. (ST-1)."
+    """The factors, Eq. (ST-2), of the nearest matrix of a rank, Eq. (ST-1). ValueError
+    for a rank below 1, or no finite matrix."""
+    if not isinstance(rank, numbers.Integral) or isinstance(rank, bool) or rank < 1:
+        raise ValueError(f"rank must be a whole number of 1 or more, got {rank!r}")
+    if change.dim() != 2 or not torch.isfinite(change).all():
+        raise ValueError(
+            f"change must be a finite matrix, got shape {tuple(change.shape)}"
+        )
     u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
     root = s[:rank].sqrt()
     return u[:, :rank] * root, root[:, None] * v[:rank]
@@ -38,7 +46,12 @@ def compress(
     after: dict[str, Tensor],  # the same names
     rank: int,  # of the factors
 ) -> dict[str, Tensor]:  # what is stored, float16: NAME:left and NAME:right, or :whole
-    "The change of weights: factors of matrices, other tensors whole, no zeros."
+    """The change of weights: factors of matrices, other tensors whole, no zeros.
+    ValueError where names or shapes differ."""
+    shapes = [{n: tuple(t.shape) for n, t in some.items()} for some in (before, after)]
+    if shapes[0] != shapes[1]:
+        wrong = sorted({*shapes[0].items()} ^ {*shapes[1].items()})[0][0]
+        raise ValueError(f"before and after do not have the same {wrong!r}")
     found = {}
     for name, old in before.items():
         change = after[name].detach().cpu().double() - old.detach().cpu().double()
@@ -51,15 +64,24 @@ def compress(
     return {name: t.half().contiguous() for name, t in found.items()}
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #9ede322d
+def _fit(left: Tensor, right: Tensor | None) -> bool:
+    "Whether these are two factors of a matrix."
+    both = right is not None and left.dim() == right.dim() == 2
+    return both and left.shape[1] == right.shape[0]
+
+
 def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    "The changes by name, float64, of what `compress` made."
+    """The changes by name, float64, of what `compress` made. ValueError for another
+    dictionary."""
     found = {}
     for key, t in stored.items():
         name, _, part = key.rpartition(":")
         if part == "whole":
             found[name] = t.double()
-        elif part == "left":
+        elif part == "left" and _fit(t, stored.get(f"{name}:right")):
             found[name] = t.double() @ stored[f"{name}:right"].double()
+        elif part != "right" or f"{name}:left" not in stored:
+            raise ValueError(f"{key!r} is not what compress makes of a weight")
     return found
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #b7a92c71
@@ -73,6 +95,11 @@ class Start:
 
     tensors: dict[str, Tensor]
     about: dict
+
+    def __post_init__(self):
+        needed = {"name", "kind", "encoder", "base_sha256"}
+        if missing := sorted(needed - set(self.about)):
+            raise ValueError(f"about of a start must hold {', '.join(missing)}")
 
     def __repr__(self) -> str:
         size = sum(t.nbytes for t in self.tensors.values())

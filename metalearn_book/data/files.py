@@ -48,7 +48,6 @@ __all__ = [
     "file_sha256",
     "locked",
     "open_saved",
-    "path_of",
     "read_saved",
     "read_sealed",
     "seal",
@@ -92,7 +91,7 @@ def path_of(folder) -> Path:
     ValueError for what names none: None, a number, bytes, an empty text, a null
     character."""
     named = isinstance(folder, (str, os.PathLike)) and "\0" not in os.fspath(folder)
-    if not named or os.fspath(folder) == "":
+    if not named or not str(folder).strip():
         raise ValueError(f"a path must be a text or a pathlib.Path, got {folder!r}")
     return Path(folder)
 

@@ -17,7 +17,8 @@ from torch import nn
 from metalearn_book import data
 from metalearn_book.book import figures
 from metalearn_book.case_studies import entities, few_shot_tagger
-from metalearn_book.case_studies import sequence_labels, tuned_taggers, word_vectors
+from metalearn_book.case_studies import sequence_labels, starts, tuned_taggers
+from metalearn_book.case_studies import word_vectors
 from metalearn_book.data import dialogues, download, drawings, files, ratings, spans
 from metalearn_book.foundations.encoders import load_encoder
 from metalearn_book.foundations.tasks import Examples
@@ -180,6 +181,33 @@ M = "case_studies.text_meta_training."
 U = "case_studies.tuned_taggers."
 W = "case_studies.word_vectors."
 E = "case_studies.entities."
+
+
+def weights(shift: float = 0.0) -> dict[str, torch.Tensor]:
+    return {"w": vectors(6, 5) + shift * unit(6, 5), "b": torch.full((3,), shift)}
+
+
+def start_of(rank: int = 1) -> dict[str, torch.Tensor]:
+    return starts.compress(weights(), weights(0.1), rank)
+
+
+P = "case_studies.starts."
+
+STARTS = {
+    P + "low_rank": R(lambda: {"change": vectors(4, 3), "rank": 2}),
+    P + "compress": R(
+        lambda: {"before": weights(), "after": weights(0.1), "rank": 1}
+    ),
+    P + "expand": R(lambda: {"stored": start_of()}),
+    P + "Start": R(
+        lambda: {"tensors": start_of(),
+                 "about": {"name": "mine", "kind": "encoder", "encoder": "tiny",
+                           "base_sha256": "0"}},
+        use=repr,
+    ),
+    P + "weights_sha256": R(lambda: {"encoder": encoder()}),
+    P + "load_start": R(lambda: {"start": "intents"}),
+}  # fmt: skip
 
 CLASSIFIER = {
     K + "auroc": R(lambda: {"inside": vectors(5), "outside": vectors(4, seed=1)}),
@@ -895,7 +923,16 @@ def patched(self: Grown, a: int = 1) -> int:
 
 
 RECIPES = (
-    CLASSIFIER | TAGGER | SEQUENCES | CORPORA | WORDS | ENTITIES | DATA | BOOK | OTHERS
+    CLASSIFIER
+    | STARTS
+    | TAGGER
+    | SEQUENCES
+    | CORPORA
+    | WORDS
+    | ENTITIES
+    | DATA
+    | BOOK
+    | OTHERS
 )
 #: public, and not tried: name -> why. With the exceptions below at most ten.
 REASONS: dict[str, str] = {
