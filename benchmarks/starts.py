@@ -126,20 +126,20 @@ def sources_of(name: str) -> dict:
     }
 
 
-def trained(name: str, train: Callable, again: bool) -> tuple[dict, float]:
-    "Weights after training, kept in _build/starts, and the CPU minutes that it took."
+def trained(name: str, train: Callable, again: bool) -> dict[str, Tensor]:
+    "Weights after training, kept in _build/starts."
     path, began = KEPT / f"{name}.pt", time.process_time()
     if again or not path.exists():
         print(f"{name}: training", flush=True)
         state = train(load_encoder("minilm"))
         minutes = (time.process_time() - began) / 60
+        print(f"{name}: trained in {minutes:.1f} minutes of one core", flush=True)
         with made(path) as part:
-            torch.save({"state": state, "minutes": minutes}, part)
-    kept = torch.load(path, weights_only=True)
-    return kept["state"], kept["minutes"]
+            torch.save(state, part)
+    return torch.load(path, weights_only=True)
 
 
-def start_of(name: str, before: dict, after: dict, rank: int, minutes: float) -> Start:
+def start_of(name: str, before: dict, after: dict, rank: int) -> Start:
     about = {
         "name": name,
         "kind": "encoder" if name == "intents" else "tagger",
@@ -151,7 +151,6 @@ def start_of(name: str, before: dict, after: dict, rank: int, minutes: float) ->
         "splits": "metalearn_book/data/splits",
         "licence": "the package's; the sources ask for attribution, see `sources`",
         "command": f"python benchmarks/starts.py {name}",
-        "cpu_minutes": round(minutes, 1),
         "package": __version__,
         "versions": versions(),
     }
@@ -199,11 +198,11 @@ def main() -> None:
     numbers = load_results("benchmarks/starts", missing={"numbers": {}})["numbers"]
     for name in options.names or RECIPES:
         train = {"intents": train_intents, "entities": train_entities}[name]
-        after, minutes = trained(name, train, options.again)
+        after = trained(name, train, options.again)
         encoder = load_encoder("minilm")
         base = encoder.model if name == "intents" else WordModel(encoder)
         before = {n: t.detach() for n, t in base.state_dict().items()}
-        start = lambda rank: start_of(name, before, after, rank, minutes)
+        start = lambda rank: start_of(name, before, after, rank)
         path = start(RANK).save(SHIPPED / f"{name}.safetensors")
         print(
             f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.2f} MB", flush=True
