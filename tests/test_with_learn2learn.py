@@ -231,8 +231,8 @@ def test_the_names_of_the_book_in_the_table_exist():
     named = set(re.findall(r"`([A-Z]\w+)[(`]", right))
     modules = (
         "foundations.inner_loop foundations.task_models foundations.tasks "
-        "metric.closed_form metric.prototypes optimization.maml "
-        "optimization.what_to_adapt"
+        "metric.closed_form metric.prototypes optimization.by_hand "
+        "optimization.maml optimization.what_to_adapt"
     ).split()
     there = set()
     for name in modules:
