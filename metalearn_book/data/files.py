@@ -464,8 +464,7 @@ def _hold(folder: Path, what: str, stack: ExitStack) -> None:
     "Lock a folder for reading until `stack` ends; another may get its name meanwhile."
     ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends:
-        between = _take_back(Path(os.path.realpath(folder)))
-        if not folder.is_dir() and not between:
+        if _is_nowhere(folder):
             raise _nothing_saved(folder, what)
         try:
             if stack.enter_context(locked(folder, shared=True)):
@@ -474,6 +473,16 @@ def _hold(folder: Path, what: str, stack: ExitStack) -> None:
             time.sleep(0.005)
         stack.pop_all().close()
     raise RuntimeError(f"{folder} is being written by other processes all the time")
+
+
+def _is_nowhere(folder: Path) -> bool:
+    """Whether no folder has this name, nor is one on its way to it. Looked at more than
+    once: between two looks a writer may have begun or ended to replace it."""
+    for _ in range(8):
+        if folder.is_dir() or _take_back(Path(os.path.realpath(folder))):
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def _nothing_saved(folder: Path, what: str) -> FileNotFoundError:
