@@ -477,6 +477,21 @@ def test_two_processes_save_one_folder_while_others_read(
     assert os.listdir(tmp_path) == ["bot"]
 
 
+def test_a_folder_that_is_away_at_one_look_is_there_at_the_next(saved, monkeypatch):
+    away, looks = saved.with_name("away"), []
+
+    def take_back(folder):  # two writers, one after the other
+        looks.append(folder)
+        if len(looks) == 2:
+            away.rename(saved)
+        return False
+
+    saved.rename(away)
+    monkeypatch.setattr(files, "_take_back", take_back)
+    with open_saved(saved, "model") as about:
+        assert about["n"] == 3 and len(looks) == 2
+
+
 @linux
 def test_results_of_two_processes_are_both_kept(tmp_path):
     path, fork = tmp_path / "r" / "x.json", multiprocessing.get_context("fork")
