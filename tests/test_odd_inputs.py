@@ -71,10 +71,9 @@ def test_odd_inputs(module):
             if verdict not in ("error", "fine", "python"):
                 bad.append(f"{verdict} {key}({call}): {why}")
         allowed = NOT_YET.get(key, 0)
-        # what a call answers can depend on the calls before it, by a few of them
-        if len(bad) > allowed + (2 if allowed else 0):
+        if len(bad) > allowed:
             wrong += [f"{key}: {len(bad)} > {allowed}", *bad]
-        elif allowed > 2 and not bad:
+        elif allowed and not bad:
             wrong.append(f"{key}: is good now, take it out of NOT_YET")
     assert not wrong, "\n".join(wrong)
 

@@ -14,6 +14,7 @@ import numpy as np
 from .reading import broken, missing
 from .labeled import LabeledImages
 from .splits import part_of
+from .tiny import check_whole
 
 __all__ = [
     "SIDE",
@@ -147,9 +148,7 @@ def tiny_glyphs(
     A class is two to four curved strokes; a drawing of it moves every control point,
     shifts, scales, slants and turns the whole, and takes a pen of another width.
     """
-    for name, n in (("n_classes", n_classes), ("per_class", per_class), ("seed", seed)):
-        if not isinstance(n, (int, np.integer)) or n < 0:
-            raise ValueError(f"{name} must be a whole number of 0 or more, got {n!r}")
+    check_whole(n_classes=n_classes, per_class=per_class, seed=seed)
     rng = Random(int(seed))
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:

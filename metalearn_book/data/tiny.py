@@ -368,7 +368,7 @@ def _until_new(make, seen: set[str]) -> Iterator[str]:
             yield text
 
 
-def _check_whole(**numbers: int) -> None:
+def check_whole(**numbers: int) -> None:
     "ValueError for a number of rows or a seed that is none."
     for name, value in numbers.items():
         if not isinstance(value, Integral) or value < 0:
@@ -386,7 +386,7 @@ def tiny_intents(
     per_class, test_per_class: rows of each intent, and how many of them are `test`.
     distract: the share of rows with a clause from another domain.
     """
-    _check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
+    check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
     rng, seen, rows = Random(int(seed)), set(), []
     for domain in INTENT_DOMAINS:
         for act, label in enumerate(domain.intents):
@@ -443,7 +443,7 @@ def tiny_sentiment(
     per_class, test_per_class: rows of each label in a domain, and how many of them are
     `test`.
     """
-    _check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
+    check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
     rng, seen, rows = Random(int(seed)), set(), []
     for domain, aspects in _ASPECTS.items():
         for label, x, y in (("positive", _GOOD, _BAD), ("negative", _BAD, _GOOD)):
@@ -614,7 +614,7 @@ def tiny_entities(
 
     n, n_test: sentences, and how many of them are `test`.
     """
-    _check_whole(n=n, n_test=n_test, seed=seed)
+    check_whole(n=n, n_test=n_test, seed=seed)
     rng, rows, kinds = Random(int(seed)), {}, list(ENTITY_NAMES)
     while len(rows) < n:
         tokens, tags = _tagged(rng, kinds[len(rows) % len(kinds)])

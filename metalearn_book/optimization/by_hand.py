@@ -25,7 +25,7 @@ from ..foundations.task_models import elementary_attention, take_task
 from ..foundations.tasks import Examples, TaskBatch, inputs_named
 
 # %% auto #0
-__all__ = ['OneTask', 'ByHand', 'Clipped', 'WithDecay', 'StopWhenFlat']
+__all__ = ['OneTask', 'ByHand', 'Wrapped', 'Clipped', 'WithDecay', 'StopWhenFlat']
 
 # %% ../../nbs/optimization/15_by_hand.ipynb #b1500017
 class OneTask:
@@ -244,22 +244,31 @@ def _check_inside(outside: str, optimizer) -> None:
             f"StopWhenFlat outside: StopWhenFlat({outside}(...))"
         )
 
-# %% ../../nbs/optimization/15_by_hand.ipynb #b1500035
+# %% ../../nbs/optimization/15_by_hand.ipynb #b15f0011
 @dataclass(frozen=True)
-class Clipped:
-    """An inner optimizer that sees the gradient of each task at a norm of at most
-    `max_norm`, Eq. (BH-4). ValueError for a norm that is not above 0."""
+class Wrapped:
+    "An inner optimizer around another one; ValueError for what can't be inside."
 
     optimizer: SGD | Adam = SGD()
-    max_norm: float = 1.0  # over all adapted tensors of a task
 
     def __post_init__(self):
-        _check_inside("Clipped", self.optimizer)
-        _check_number("max_norm", self.max_norm, 0.0)
+        _check_inside(type(self).__name__, self.optimizer)
 
     def init(self, params: Params) -> dict:
         "The first state of the optimizer inside."
         return self.optimizer.init(params)
+
+# %% ../../nbs/optimization/15_by_hand.ipynb #b1500035
+@dataclass(frozen=True)
+class Clipped(Wrapped):
+    """An inner optimizer that sees the gradient of each task at a norm of at most
+    `max_norm`, Eq. (BH-4). ValueError for a norm that is not above 0."""
+
+    max_norm: float = 1.0  # over all adapted tensors of a task
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_number("max_norm", self.max_norm, 0.0)
 
     def step(
         self, params: Params, grads: Params, state: dict, lr: Params
@@ -274,21 +283,16 @@ class Clipped:
 
 # %% ../../nbs/optimization/15_by_hand.ipynb #b1500037
 @dataclass(frozen=True)
-class WithDecay:
+class WithDecay(Wrapped):
     """An inner optimizer with weight decay: added to the gradient, or decoupled from
     it, Eq. (BH-5). ValueError for a rate that is not above 0."""
 
-    optimizer: SGD | Adam = SGD()
     rate: float = 0.01
     decoupled: bool = False  # True: as in AdamW
 
     def __post_init__(self):
-        _check_inside("WithDecay", self.optimizer)
+        super().__post_init__()
         _check_number("rate", self.rate, 0.0)
-
-    def init(self, params: Params) -> dict:
-        "The first state of the optimizer inside."
-        return self.optimizer.init(params)
 
     def step(
         self, params: Params, grads: Params, state: dict, lr: Params
@@ -302,21 +306,16 @@ class WithDecay:
 
 # %% ../../nbs/optimization/15_by_hand.ipynb #b1500039
 @dataclass(frozen=True)
-class StopWhenFlat:
+class StopWhenFlat(Wrapped):
     """An inner optimizer under which a task rests while the norm of its gradient is
     below `norm`: its weights stay, and the optimizer's state goes on. A gradient that
     is not a number lets nothing rest. ValueError for a norm that is not above 0."""
 
-    optimizer: SGD | Adam = SGD()
     norm: float = 1e-3  # over all adapted tensors of a task
 
     def __post_init__(self):
-        _check_inside("StopWhenFlat", self.optimizer)
+        super().__post_init__()
         _check_number("norm", self.norm, 0.0)
-
-    def init(self, params: Params) -> dict:
-        "The first state of the optimizer inside."
-        return self.optimizer.init(params)
 
     def step(
         self, params: Params, grads: Params, state: dict, lr: Params
