@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -128,7 +129,11 @@ def killed_at(n: int, action) -> bool:
     """Run `action` in a process that ends without a word before the n-th time that it
     opens, makes, renames, removes or syncs something; True if there was such a time."""
     if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        except BaseException:  # the test took too long: leave nothing that waits
+            os.kill(pid, signal.SIGKILL)
+            raise
     count = [0]
 
     def tick(event="open", arguments=()):
@@ -460,7 +465,9 @@ def test_two_processes_save_one_folder_while_others_read(
         monkeypatch.setattr(files, "_exchange", lambda a, b: False)
     folder, fork = tmp_path / "bot", multiprocessing.get_context("fork")
     write_saved(folder, "model", {"n": 0}, fill)
-    jobs = [fork.Process(target=_save_often, args=(folder, n)) for n in (1, 2)]
+    jobs = [
+        fork.Process(target=_save_often, args=(folder, n), daemon=True) for n in (1, 2)
+    ]
     for job in jobs:
         job.start()
     reads = 0
@@ -495,7 +502,9 @@ def test_a_folder_that_is_away_at_one_look_is_there_at_the_next(saved, monkeypat
 @linux
 def test_results_of_two_processes_are_both_kept(tmp_path):
     path, fork = tmp_path / "r" / "x.json", multiprocessing.get_context("fork")
-    jobs = [fork.Process(target=_add_often, args=(path, n)) for n in (1, 2)]
+    jobs = [
+        fork.Process(target=_add_often, args=(path, n), daemon=True) for n in (1, 2)
+    ]
     for job in jobs:
         job.start()
     for job in jobs:

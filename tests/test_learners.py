@@ -11,6 +11,7 @@ import pickle
 import pkgutil
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -655,9 +656,19 @@ def test_two_processes_average_their_gradients():
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(
-            _half, (port, folder), nprocs=2, start_method="fork"
-        )
+        # new processes: one that is forked from a process with threads may wait for
+        # ever for a lock that a thread held
+        both = torch.multiprocessing.start_processes(
+            _half, (port, folder), nprocs=2, join=False, daemon=True,
+            start_method="spawn",
+        )  # fmt: skip
+        end = time.monotonic() + 240
+        try:
+            while not both.join(timeout=5):
+                assert time.monotonic() < end, "the two processes wait for each other"
+        finally:
+            for process in both.processes:
+                process.kill()
         for path in Path(folder).iterdir():
             together = torch.load(path, weights_only=True)
             for n, g in gradient(ready(path.name), batch(path.name)).items():
