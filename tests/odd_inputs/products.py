@@ -914,6 +914,28 @@ OTHERS = {
 }  # fmt: skip
 
 
+A = "data.arguments."
+NAME = {"name": "leave", "what": "leave"}
+ARGUMENTS = {
+    A + "whole": R(lambda: {"name": "n", "value": 3}, kinds=NAME),
+    A + "real": R(lambda: {"name": "rate", "value": 0.5}, kinds=NAME),
+    A + "choice": R(
+        lambda: {"name": "order", "value": "first", "allowed": ("first", "second")},
+        kinds=NAME | {"allowed": "leave"},
+    ),
+    A + "switch": R(lambda: {"name": "on", "value": True}, kinds=NAME),
+    A + "function": R(lambda: {"name": "fn", "value": len}, kinds=NAME),
+    A + "several": R(
+        lambda: {"name": "texts", "values": ["a", "b"], "kind": str},
+        kinds=NAME | {"kind": "leave", "values": "texts"},
+    ),
+    A + "shapes": R(
+        lambda: {"logits": (vectors(2, 6, 3), "B S C"), "y": (vectors(2, 6), "B S")}
+    ),
+    A + "floating": R(lambda: {"x": vectors(2), "y": vectors(3), "finite": True}),
+}
+
+
 class Grown:
     pass
 
@@ -923,7 +945,8 @@ def patched(self: Grown, a: int = 1) -> int:
 
 
 RECIPES = (
-    CLASSIFIER
+    ARGUMENTS
+    | CLASSIFIER
     | STARTS
     | TAGGER
     | SEQUENCES
