@@ -48,12 +48,20 @@ def text(nb: dict) -> str:
 
 
 def clean(nb: dict) -> dict:
-    "The notebook as `nbdev_clean` leaves it, so that running that changes nothing."
+    "The notebook as `nbdev_clean` leaves it, and without live widgets."
     from nbdev.clean import clean_nb
 
     nb = json.loads(text(nb))
     clean_nb(nb)
+    for cell in nb["cells"]:  # a live widget is dead in a file
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if not is_widget(o)]
     return nb
+
+
+def is_widget(output: dict) -> bool:
+    "Is a stored output a live widget of ipywidgets?"
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def write_atomically(path: Path, content: str) -> None:

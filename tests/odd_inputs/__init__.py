@@ -51,8 +51,11 @@ ROOT = str(Path(metalearn_book.__file__).parent)
 
 def warm_up() -> None:
     "Import what PyTorch and transformers import late: not while a clock is running."
+    import matplotlib.pyplot
+
     from metalearn_book.foundations.encoders import load_encoder
 
+    matplotlib.pyplot.get_fignums()
     weights = nn.Linear(2, 2)
     weights(torch.zeros(1, 2)).sum().backward()
     torch.optim.AdamW(weights.parameters()).step()

@@ -811,6 +811,10 @@ BOOK = {
     ),
     B + "display.show_text": R(lambda: {"template": "{a}", "a": 1.0}, use=str,
                                kinds={"template": "text", "a": "thing"}),
+    B + "live.Value": R(
+        lambda: {"start": 2.0, "low": 1.0, "high": 3.0, "log": True}
+    ),
+    B + "live.live": R(lambda: {"draw": lambda k: k, "k": (1, 2)}),
     B + "figures.book_style": R(dict),
     B + "figures.Slider": R(
         lambda: {"name": "steps", "labels": [1, 2], "start": 1},
