@@ -13,6 +13,14 @@ def speed(numbers: dict, problem: str, steps: int) -> float | None:
     return row.get("times as fast as learn2learn", {}).get("median")
 
 
+def over_hand(numbers: dict, steps: int) -> float | None:
+    "The engine's processor time over that of a loop written for the one network."
+    names = "engine", "all tasks, by hand"
+    ours, theirs = (_row(numbers, "sinusoids", steps, n) or {} for n in names)
+    key = "processor ms"
+    return ours[key] / theirs[key] if key in ours and key in theirs else None
+
+
 def memory(
     numbers: dict, problem: str, ours: tuple[int, str], theirs: tuple[int, str]
 ) -> float | None:
@@ -82,6 +90,15 @@ def targets(numbers: dict) -> list[dict]:
             "at most",
             1.1,
             growth,
+        ),
+        *(
+            entry(
+                f"sinusoids, {k} step{'s'[: k > 1]}: processor time over one by hand",
+                "at most",
+                1.25,
+                over_hand(numbers, k),
+            )
+            for k in (1, 5)
         ),
     ]
 

@@ -179,7 +179,9 @@ def test_the_script_runs_and_stores_its_numbers(tmp_path, monkeypatch, capsys):
         "rounds",
     } <= set(row) and row["rounds"] == 2
     assert numbers["difference of the gradient"]["engine"] < SAME
-    assert [t["reached"] for t in stored["numbers"]["targets"]] == [None] * 8
+    reached = [t["reached"] for t in stored["numbers"]["targets"]]
+    assert reached[:-2] == [None] * 8  # the last two need no other library
+    assert all(isinstance(r, bool) for r in reached[-2:])
 
 
 def test_medians_ratios_and_rounds():
@@ -221,7 +223,7 @@ def test_targets(capsys):
         },
     }
     found = {t["target"]: t["reached"] for t in targets(numbers)}
-    assert list(found.values()).count(None) == 6
+    assert list(found.values()).count(None) == 8
     assert (
         found["sinusoids, 1 step: as many tasks per second as learn2learn, times"]
         is True
@@ -236,7 +238,7 @@ def test_targets(capsys):
         "yes",
         *["not measured"] * 5,
         "NO",
-        "not measured",
+        *["not measured"] * 3,
     ]
 
 

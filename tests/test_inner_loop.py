@@ -1214,3 +1214,47 @@ def test_a_fixed_rate_is_not_overwritten_by_loaded_weights():
     learned = InnerLoop(network(1), mse_per_task, inner_lr=0.01, learn_lr=True)
     learned.load_state_dict(first.state_dict())
     assert learned.inner_lr.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), SGD(0.9), Adam()])
+@pytest.mark.parametrize("n_tasks", [1, 4])
+@pytest.mark.parametrize("adapt", [None, "2.*", "*.bias"])
+def test_weights_laid_out_are_the_same_weights(optimizer, n_tasks, adapt):
+    "A plain stack adapts transposed weights; what comes out has the model's shapes."
+
+    class Looks(InnerLoop):
+        "Sees the parameters, so that they keep their shapes."
+
+        def predict_all(self, params, x, mask=None):
+            assert all(p.shape[1:] == own[n].shape for n, p in params.items())
+            return super().predict_all(params, x, mask)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+    own = dict(model.named_parameters())
+    x, y = torch.randn(2, n_tasks, 5, 3, dtype=torch.float64)
+    tasks = TaskBatch(Examples(x, y), Examples(y, x))
+    options = dict(inner_lr=0.1, inner_steps=3, optimizer=optimizer, adapt=adapt)
+    loops = [cls(model, mse_per_task, **options) for cls in (InnerLoop, Looks)]
+    assert [loop.lays_out(x) for loop in loops] == [True, False]
+    own_rule = dataclass(frozen=True)(type("OwnRule", (SGD,), {}))()
+    assert not InnerLoop(model, mse_per_task, optimizer=own_rule).lays_out(x)
+    laid, kept = (loop.adapt(tasks.support) for loop in loops)
+    for n, p in laid.params.items():
+        assert p.shape == (n_tasks, *own[n].shape)
+        torch.testing.assert_close(p, kept.params[n], rtol=1e-12, atol=1e-14)
+    deep = x[:, :, None]  # one axis more, and by one task after another
+    torch.testing.assert_close(laid(deep)[:, :, 0], kept(x), rtol=1e-12, atol=1e-14)
+    loops[0].one_by_one = True
+    torch.testing.assert_close(laid(x), kept(x), rtol=1e-12, atol=1e-14)
+    loops[0].one_by_one = False
+    ours, theirs = (
+        torch.autograd.grad(loop.outer_loss(tasks), list(own.values()))
+        for loop in loops
+    )
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+    hook = model[0].register_forward_hook(lambda module, args, out: 2 * out)
+    doubled = [kind(x) for kind in (laid, kept)]
+    hook.remove()
+    torch.testing.assert_close(*doubled, rtol=1e-12, atol=1e-14)

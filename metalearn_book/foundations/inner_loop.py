@@ -23,8 +23,12 @@ from torch.utils.checkpoint import checkpoint as run_checkpointed
 from ..book.patch import patch
 from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
-from .task_models import Params, Predictor, is_plain_stack
-from .task_models import matching_names, predict_one
+from .task_models import LaidOut, Params, Predictor
+from metalearn_book.foundations.task_models import (
+    is_plain_stack,
+    matching_names,
+    predict_one,
+)
 from .task_models import prediction_of
 from .tasks import Examples, TaskBatch
 
@@ -313,10 +317,12 @@ def _load_from_state_dict(
 def rates(self: InnerStep, step: int) -> dict[str, float | Tensor]:
     """The learning rate of each adapted tensor at inner step `step` (the last row
     serves all later steps): tensors where rates are learned."""
-    row = self.inner_lr[min(step, len(self.inner_lr) - 1)]
-    row = (
-        row.unbind() if row.requires_grad or row.device.type != "cpu" else row.tolist()
-    )
+    table = self.inner_lr
+    fixed = not table.requires_grad and table.device.type == "cpu"
+    if fixed and table.numel() == 1:
+        return dict.fromkeys(self.adapted, table.item())
+    row = table[min(step, len(table) - 1)]
+    row = row.tolist() if fixed else row.unbind()
     return {n: row[i if len(row) > 1 else 0] for i, n in enumerate(self.adapted)}
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #e0d87a9b
@@ -326,12 +332,12 @@ def inner_step(
 ) -> tuple[Params, dict, Tensor]:
     """Step `t` for all tasks: new parameters and state, and the losses before it,
     `(B,)`."""
-    outer = torch.is_grad_enabled()
-    if self.check and t == 0:
+    outer, form = torch.is_grad_enabled(), type(params)
+    if self.check and t == 0 and form is not LaidOut:  # `adapt` has checked these
         self.check_itself(support, params)
     with torch.enable_grad():
         if not outer:
-            params = {k: p.detach().requires_grad_() for k, p in params.items()}
+            params = form((k, p.detach().requires_grad_()) for k, p in params.items())
         per_task = self.loss_fn(
             self.predict_all(params, support.x, support.mask), support.y, support.mask
         )
@@ -350,7 +356,7 @@ def inner_step(
     params, state = self.optimizer.step(
         params, fill_unused(grads, params, self.unused), state, self.rates(t)
     )
-    return params, state, per_task.detach()
+    return form(params), state, per_task.detach()
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #50000002
 @patch
@@ -640,6 +646,29 @@ class Steps(InnerStep):
 
     path_class = Path  # how memory="adjoint" walks back
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #b5000057
+@patch
+def lays_out(self: Steps, x) -> bool:
+    """Whether the steps may take the parameters as `run_stack` multiplies them: only
+    `SGD` or `Adam`, which don't look at shapes, and no subclass get to see them."""
+    stock = type(self.optimizer) in (SGD, Adam) and not self.one_by_one
+    kind, seen = type(self), ("inner_step", "rates", "predict_all", "predict")
+    for n in seen:
+        own = getattr(kind, n) is getattr(InnerStep, n) and n not in self.__dict__
+        stock = stock and own
+    return stock and self.runs_as_stack(x)
+
+
+@patch
+def first_form(self: Steps, support: Examples, start: Params) -> Params:
+    """The start `(B, *shape)` in the form that costs the steps least: laid out for a
+    plain stack, bare for a single task. An optimizer of your own sees neither."""
+    n = support.n_tasks
+    if self.lays_out(support.x):
+        return self.lay_out(start)
+    alone = n == self.chunk_size(n) == 1 and not is_plain_stack(self.model)
+    return self.start() if alone and type(self.optimizer) in (SGD, Adam) else start
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #3ba30a36
 @patch
 def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Predictor:
@@ -653,18 +682,13 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
     steps = self.inner_steps if inner_steps is None else inner_steps
     _check_steps(steps)
     how = self.memory if torch.is_grad_enabled() and not self.first_order else "store"
+    start = self.initial(support.n_tasks)
     if steps > 0:
-        self.check_support(support, how)
+        self.check_support(support, how, start)
     if how == "adjoint" and steps > 0:
-        start = self.initial(support.n_tasks)
         path = self, support, start, steps, self.states, self.path_class
         return Predictor(self, *adapt_by_adjoint(*path))
-    # a single task needs no task axis; an optimizer of your own always sees one
-    alone = support.n_tasks == self.chunk_size(
-        support.n_tasks
-    ) == 1 and not is_plain_stack(self.model)
-    alone = alone and type(self.optimizer) in (SGD, Adam)
-    params = self.start() if alone else self.initial(support.n_tasks)
+    params = self.first_form(support, start)
     state, losses = self.optimizer.init(params), []
     for t in range(steps):
         if how == "checkpoint":
@@ -678,14 +702,15 @@ def adapt(self: Steps, support: Examples, inner_steps: int | None = None) -> Pre
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b5000055
 @patch
-def check_support(self: Steps, support: Examples, how: str) -> None:
+def check_support(self: Steps, support: Examples, how: str, start: Params) -> None:
     """Check a new kind of batch, and that its steps can be walked again where that is
     needed.
 
-    how: what is kept of the path, "store" or another value of `memory`."""
+    how: what is kept of the path, "store" or another value of `memory`. start: the
+    parameters before the first step."""
     _check_filled(support, "support")
     if self.check:
-        kept = self.check_itself(support, self.initial(support.n_tasks))
+        kept = self.check_itself(support, start)
         if how != "store":
             refuse_kept(kept, f"memory={how!r}")
 

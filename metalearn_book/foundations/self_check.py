@@ -312,7 +312,7 @@ def kind_of(self: CheckedModel, params: Params, x) -> tuple:
         first.device.type,
         self.is_bare(params) or len(first) == 1,
         torch.is_autocast_enabled(first.device.type),
-        tuple(m.training for m in self.model.modules()),
+        tuple([m.training for m in self._modules_seen]),
     )
 
 
@@ -343,6 +343,7 @@ def predict_all(
     mask: `(B, Q)`, which examples are no padding."""
     if not self.one_by_one or self.is_bare(params):
         return super(CheckedModel, self).predict(params, x, mask)
+    params = self.by_task(params)
     self.check_inputs(len(next(iter(params.values()))), x)
     tasks = enumerate(zip(*(p.unbind() for p in params.values())))
     masks = [None] * _n_tasks_of(x) if mask is None else mask
@@ -455,8 +456,7 @@ def check_predictions(self: CheckedModel, params: Params, x) -> None:
     kind = self.kind_of(params, x)
     if kind in self._checked or not _can_look(params):
         return
-    if self.is_bare(params):
-        params = {n: p[None] for n, p in params.items()}
+    params = self.by_task(params)
     n_tasks = len(next(iter(params.values())))
     if n_tasks and n_tasks == _n_tasks_of(x):
         with torch.no_grad():
@@ -627,9 +627,7 @@ def check_itself(self: CheckedModel, examples: Examples, params: Params) -> list
     kind = (*self.kind_of(params, examples.x), examples.y.dtype, mask is None, padded)
     if kind not in self._checked and _can_look(params) and examples.n_tasks:
         self.check_predictions(params, examples.x)
-        if self.is_bare(params):
-            params = {n: p[None] for n, p in params.items()}
-        params = task_variants(params, examples.n_tasks)
+        params = task_variants(self.by_task(params), examples.n_tasks)
         kept = self.compare_steps(examples, params, padded)
         if kept is None:  # the step itself will say what is wrong
             return []

@@ -29,7 +29,7 @@ __all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'NOT_TOGETHER', 'BatchStatNorm
            'example_texts', 'answers', 'agree', 'as_evaluated', 'choose_masks', 'prepare_hugging_face', 'is_prepared',
            'prepare_one', 'refusal', 'make_differentiable', 'elementary_attention', 'prediction_of', 'matching_names',
            'parameter_slots', 'explain_arguments', 'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor',
-           'SharedModel', 'changes_in_training', 'makeup', 'TaskModel', 'predict_one']
+           'SharedModel', 'changes_in_training', 'makeup', 'LaidOut', 'TaskModel', 'predict_one']
 
 # %% ../../nbs/foundations/40_task_models.ipynb #2329fb82
 class BatchStatNorm(nn.Module):
@@ -624,29 +624,31 @@ def is_plain_stack(model: nn.Module) -> bool:
         return False
     if type(model) is nn.Sequential:
         return all(is_plain_stack(m) for m in model)
-    return type(model) is nn.Linear or type(model) in ELEMENTWISE
+    if type(model) is nn.Linear:
+        return len(model._parameters) == 2  # no further parameter was added to it
+    return type(model) in ELEMENTWISE
 
 # %% ../../nbs/foundations/40_task_models.ipynb #a5fba846
 def run_stack(module: nn.Module, x: Tensor, values: dict[Tensor, Tensor]) -> Tensor:
     """A plain stack for all tasks at once: x `(B, S, ..., d)`.
 
     module: the stack, or a part of it. values: parameter of the stack -> its values
-    with a task axis; parameters that are not in it are shared."""
+    for each task, a weight's transposed, `(B, d, e)`, and a bias's `(B, 1, e)`;
+    parameters that are not in it are shared."""
     if type(module) is nn.Sequential:
         for m in module:
             x = run_stack(m, x, values)
         return x
     if type(module) is not nn.Linear:
         return module(x)
-    weight = values.get(module.weight, module.weight).mT
-    if weight.dim() == 2:
-        weight = weight.expand(len(x), -1, -1)
+    weight, bias = module._parameters["weight"], module._parameters["bias"]
+    own = values.get(weight)
+    own = weight.mT.expand(len(x), -1, -1) if own is None else own
     rows = x if x.dim() == 3 else x.flatten(1, -2)  # (B, rows, d)
-    if module.bias is None:
-        out = rows @ weight
+    if bias is None:
+        out = rows @ own
     else:
-        bias = values.get(module.bias, module.bias)
-        out = torch.baddbmm(bias.unsqueeze(-2), rows, weight)
+        out = torch.baddbmm(values.get(bias, bias), rows, own)
     return out if x.dim() == 3 else out.unflatten(1, x.shape[1:-1])
 
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a002
@@ -662,11 +664,7 @@ class Predictor:
     @property
     def params(self) -> Params:
         "The adapted parameters: name -> `(B, *shape)`."
-        return (
-            {n: p.unsqueeze(0) for n, p in self._params.items()}
-            if self.loop.is_bare(self._params)
-            else self._params
-        )
+        return self.loop.by_task(self._params)
 
     def __call__(self, x, mask: Tensor | None = None) -> Tensor:
         """Predictions for x. mask: `(B, Q)`, which examples are no padding; only
@@ -718,7 +716,7 @@ def take_stock(self: SharedModel, adapt=None) -> None:
         for n in self.adapted
     }
     self.note_kinds(dict(model.named_modules()))
-    self._parts = makeup(model)
+    self._parts, self._modules_seen = makeup(model), list(model.modules())
 
 # %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b62
 @patch
@@ -752,9 +750,14 @@ def changes_in_training(module: nn.Module) -> bool:
 # %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b66
 def makeup(model: nn.Module) -> list:
     "All modules and parameters of a model, and which parameters are trained."
-    found = []
-    for module in model.modules():
+    found, todo, seen = [], [model], set()
+    while todo:  # at each adaptation, so not by the generators of nn.Module
+        module = todo.pop()
+        if module is None or module in seen:
+            continue
+        seen.add(module)
         found.append(module)
+        todo += module._modules.values()
         for p in module._parameters.values():
             found += (p, p is not None and p.requires_grad)
     return found
@@ -800,6 +803,35 @@ def is_bare(self: SharedModel, params: Params) -> bool:
     name, (module, attribute) = next(iter(self.homes.items()))
     return params[name].dim() == module._parameters[attribute].dim()
 
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b76
+class LaidOut(dict):
+    """Parameters of a plain stack in the form of `run_stack`: name -> weights `(B, in,
+    out)`, biases `(B, 1, out)`."""
+
+
+@patch
+def lay_out(self: SharedModel, params: Params) -> LaidOut:
+    "The same parameters, `(B, *shape)`, in the form of `run_stack`."
+    return LaidOut(
+        {
+            n: p.mT if self.homes[n][1] == "weight" else p.unsqueeze(1)
+            for n, p in params.items()
+        }
+    )
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b77
+@patch
+def by_task(self: SharedModel, params: Params) -> Params:
+    "Parameters, bare or laid out, as name -> `(B, *shape)`."
+    if type(params) is LaidOut:
+        return {
+            n: p.mT if self.homes[n][1] == "weight" else p.squeeze(1)
+            for n, p in params.items()
+        }
+    if self.is_bare(params):
+        return {n: p.unsqueeze(0) for n, p in params.items()}
+    return params
+
 # %% ../../nbs/foundations/40_task_models.ipynb #6ee78cdd
 @patch
 def chunk_size(self: SharedModel, n_tasks: int) -> int:
@@ -810,8 +842,9 @@ def chunk_size(self: SharedModel, n_tasks: int) -> int:
         return min(self.tasks_at_once, n_tasks)
     if self.one_by_one:
         return 1
-    on_cpu = next(self.model.parameters()).device.type == "cpu"
-    return 1 if self.convolutional and on_cpu else n_tasks
+    if not self.convolutional:
+        return n_tasks
+    return 1 if next(self.model.parameters()).device.type == "cpu" else n_tasks
 
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a008
 class TaskModel(SharedModel):
@@ -896,9 +929,12 @@ def predict(self: TaskModel, params: Params, x, mask: Tensor | None = None) -> T
     bare = self.is_bare(params)
     n_tasks = 1 if bare else len(next(iter(params.values())))
     self.check_inputs(n_tasks, x)
+    laid_out = type(params) is LaidOut
     if self.runs_as_stack(x):
-        values = {m._parameters[a]: params[n] for n, (m, a) in self.homes.items()}
+        ready = params if laid_out else self.lay_out(self.by_task(params))
+        values = {m._parameters[a]: ready[n] for n, (m, a) in self.homes.items()}
         return run_stack(self.model, x, values)
+    params = self.by_task(params) if laid_out else params
     if mask is not None and (not self.norms or mask.all()):
         mask = None  # nothing looks at it, or nothing is padding
     if n_tasks == 1:

@@ -167,9 +167,7 @@ def plain_predictions(learner: nn.Module) -> Iterator[None]:
     for loop in engines:
 
         def predict(params, x, mask=None, loop=loop):
-            bare = loop.is_bare(params)
-            some = {n: p[None] for n, p in params.items()} if bare else params
-            return plain_prediction(loop, some, x, mask)
+            return plain_prediction(loop, loop.by_task(params), x, mask)
 
         loop.__dict__["predict_all"] = predict
     try:
