@@ -155,7 +155,7 @@ def test_logits_are_minus_temperature_times_squared_distance():
         * torch.cdist(batch.query.x, class_means(batch.support.x, batch.support.y)) ** 2
     )
     assert torch.allclose(learner.adapt(batch.support)(batch.query.x), want, atol=1e-5)
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         LearnedPrototypes(nn.Identity(), temperature=0.0)
 
 
@@ -320,7 +320,7 @@ def test_distillation_is_zero_for_equal_models_and_checks_its_input():
     )  # a constant shift changes no probability
     with pytest.raises(ValueError, match="must agree"):
         distillation_loss(z, z[:, :3])
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         distillation_loss(z, z, 0.0)
 
 
@@ -345,5 +345,5 @@ def test_classify_uses_names_and_unequal_numbers_of_examples():
     "examples", [{"one": ["a"]}, {"one": ["a"], "two": []}, {"one": "a", "two": ["b"]}]
 )
 def test_classify_asks_for_two_names_with_texts(examples):
-    with pytest.raises(ValueError, match="at least two names"):
+    with pytest.raises(ValueError, match=r"at least two names|examples\['\w+'\] must"):
         classify(LearnedPrototypes(nn.Identity()), examples, ["a"], 32)
