@@ -636,7 +636,7 @@ def test_masked_examples_do_not_count():
 def test_prototype_errors():
     for options, message in (
         ({"metric": "manhattan"}, "'euclidean', 'cosine'"),
-        ({"temperature": 0}, "must be positive"),
+        ({"temperature": 0}, "temperature must be a finite number above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             NearestPrototype(**options)

@@ -85,14 +85,17 @@ def checksum(about: dict) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def path_of(folder) -> Path:
+def path_of(folder, name: str = "a path") -> Path:
     """A path from what a caller gave as a folder or file.
 
-    ValueError for what names none: None, a number, bytes, an empty text, a null
-    character."""
-    named = isinstance(folder, (str, os.PathLike)) and "\0" not in os.fspath(folder)
-    if not named or not str(folder).strip():
-        raise ValueError(f"a path must be a text or a pathlib.Path, got {folder!r}")
+    ValueError, under this name, for what names none: None, a number, bytes, an empty
+    text, a null character, half a character."""
+    try:
+        text = b"" if isinstance(folder, bytes) else os.fsencode(folder)
+    except (TypeError, UnicodeError):  # no path, or a lone surrogate
+        text = b""
+    if b"\0" in text or not text.strip():
+        raise ValueError(f"{name} must be a text or a pathlib.Path, got {folder!r}")
     return Path(folder)
 
 

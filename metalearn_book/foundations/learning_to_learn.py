@@ -91,10 +91,16 @@ def class_means(z: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     shapes(z=(z, "..."), y=(y, "..."))
     check_features(z, y)
     shapes(y=(y, "B S"), mask=(mask, "B S"))
+    floating(z=z)
     if mask is not None:
+        mask = mask.bool()
         y, z = y.masked_fill(~mask, 0), z.masked_fill(~mask[..., None], 0)
     check_labels(y)
-    member = F.one_hot(y.long()).to(z.dtype)
+    n = int(y.max()) + 1
+    if n > y.shape[1]:  # more classes than examples
+        gap = min(set(range(y.shape[1] + 1)) - set(y[0].tolist()))
+        raise ValueError(f"task 0 has no support example with label {gap}")
+    member = F.one_hot(y.long(), n).to(z.dtype)
     if mask is not None:
         member = member * mask[..., None].to(z.dtype)
     size = member.sum(1)
@@ -115,6 +121,8 @@ class LearnedPrototypes(nn.Module):
     def __init__(self, body: nn.Module, temperature: float = 10.0):
         super().__init__()
         temperature = real("temperature", temperature, above=0)
+        if not isinstance(body, nn.Module):
+            raise ValueError(f"body must be a module, got {shown(body)}")
         self.body = body
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
@@ -176,12 +184,16 @@ def train_on_classes(
     epochs, lr = whole("epochs", epochs, 0), real("lr", lr, 0)
     batch_size, scale = whole("batch_size", batch_size), real("scale", scale)
     seed, labels = whole("seed", seed, None), several("labels", labels)
-    if shapes(x=(x, "N ..."))["N"] != len(labels):
+    shapes(x=(x, "N+ ..."))
+    if len(x) != len(labels):
         raise ValueError(f"x has {len(x)} rows but there are {len(labels)} labels")
     number = {name: i for i, name in enumerate(sorted(set(labels)))}
     y = torch.tensor([number[name] for name in labels])
     generator, losses = torch.Generator().manual_seed(seed), []
-    dim = body(x[:1]).shape[-1]
+    try:
+        dim = body(x[:1]).shape[-1]
+    except (RuntimeError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"body does not take rows of {shown(x)}: {error}") from error
     vectors = nn.Parameter(
         torch.randn(len(number), dim, generator=generator) / dim**0.5
     )
@@ -279,6 +291,8 @@ def next_token_loss(logits: Tensor, counts: Tensor) -> Tensor:
     """
     shapes(logits=(logits, "V V"), counts=(counts, "V V"))
     floating(logits=logits)
+    if counts.is_complex() or (counts < 0).any():
+        raise ValueError(f"counts must be 0 or more, got {shown(counts)}")
     if not counts.sum() > 0:
         raise ValueError("counts are all zero: there is no pair of words to predict")
     return -(counts * logits.log_softmax(-1)).sum() / counts.sum()

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.patch import patch
-from ..data.arguments import low_high, real, several, shown, whole
+from ..data.arguments import low_high, real, several, shapes, shown
+from ..data.arguments import whole
 
 # %% auto #0
 __all__ = ['take', 'Examples', 'TaskBatch', 'check_labels', 'check_features', 'inputs_named', 'SinusoidTasks', 'count_episodes',
@@ -495,6 +496,7 @@ class ClassPool:
         labels = several("labels", labels, least=0)
         labels = [v.item() if isinstance(v, Tensor) else v for v in labels]
         for leaf in _leaves(x):
+            shapes(x=(leaf, "M ..."))
             if len(leaf) != len(labels):
                 raise ValueError(
                     f"x has {len(leaf)} rows but there are {len(labels)} labels"
@@ -624,7 +626,7 @@ def _words(text: str) -> list[str]:
 
 
 def _bucket(word: str, n: int) -> int:
-    return zlib.crc32(word.encode("utf-8")) % n
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % n
 
 # %% ../../nbs/foundations/20_tasks.ipynb #48833dcf
 def hashed_ngrams(
