@@ -72,7 +72,7 @@ PATIENCE = 60.0  # seconds to wait for others who read or write the same folder
 
 def file_sha256(path: str | Path) -> str:
     "The SHA-256 checksum of a file, as 64 hexadecimal digits."
-    with open(path, "rb") as f:
+    with open(path_of(path), "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -235,7 +235,7 @@ def locked(
     if fcntl is None:
         yield True
         return
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(path_of(folder), os.O_RDONLY)
     try:
         ends = time.monotonic() + PATIENCE
         while not _lock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
@@ -338,11 +338,12 @@ def made(
     ValueError where `path` is no file. OSError, which names path and disk, where it
     can't be written: the old file is as it was then, and nothing is left over.
     """
+    path = path_of(path)
     target = Path(os.path.realpath(path))
     if os.path.lexists(target) and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
         raise ValueError(f"{path} is {kind}; give the path of a file")
-    with _told(Path(path)), _new_part(target) as part:
+    with _told(path), _new_part(target) as part:
         yield part
         _sync(part)
         if target.exists():
@@ -376,9 +377,10 @@ def read_sealed(
     FileNotFoundError where there is none; RuntimeError where a bit has changed, where
     it is cut off, or of another kind or version. OSError where it can't be read.
     """
+    path = path_of(path)
     try:
-        with _told(Path(path), "read"):
-            whole = Path(path).read_bytes()
+        with _told(path, "read"):
+            whole = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {what} at {path}") from None
     except IsADirectoryError:
@@ -403,6 +405,13 @@ def read_sealed(
 # ------------------------------------------------- the folder of a model
 
 
+def _kind(what: str) -> str:
+    "A kind of saved model; ValueError for what can't be the name of its description."
+    if not isinstance(what, str) or not re.fullmatch(r"[\w-]+", what):
+        raise ValueError(f"what must be a word, such as 'classifier', got {what!r}")
+    return what
+
+
 def write_saved(
     folder: str | Path,  # to be written, in place of a saved model of this kind
     what: str,  # such as "classifier": the description is called classifier.json
@@ -415,9 +424,10 @@ def write_saved(
     no part of a saved `what`: nothing is touched then. OSError, which names path and
     disk, where it can't be written.
     """
-    target, name = Path(os.path.realpath(folder)), f"{what}.json"
+    folder, name = path_of(folder), f"{_kind(what)}.json"
+    target = Path(os.path.realpath(folder))
     about = json.loads(json.dumps(about))  # fails before anything is written
-    with _told(Path(folder)), _new_part(target, folder=True) as part:
+    with _told(folder), _new_part(target, folder=True) as part:
         fill(part)
         files = {f: part / f for f in _contents(part)}
         about |= {
@@ -432,9 +442,9 @@ def write_saved(
         (part / name).write_text(content, encoding="utf-8")
         for path in (*files.values(), part / name):
             _sync(path)
-        _take_place(part, target, Path(folder), what)
+        _take_place(part, target, folder, what)
         _sync(target.parent)
-    return Path(folder)
+    return folder
 
 
 @contextmanager
@@ -449,7 +459,7 @@ def open_saved(
     FileNotFoundError where there is none, RuntimeError for a damaged one or one of a
     format that this version does not read. OSError where it can't be read.
     """
-    folder = Path(folder)
+    folder, what = path_of(folder), _kind(what)
     with _told(folder, "read"), ExitStack() as stack:
         _hold(folder, what, stack)
         yield _checked(folder, what)

@@ -627,7 +627,10 @@ def tiny_encoder(
     hidden, layers = whole("hidden", hidden), whole("layers", layers)
     if hidden % 4:
         raise ValueError(f"hidden must be a multiple of 4 heads, got {hidden}")
-    seed, attention = whole("seed", seed, None), choice("attention", attention, _ATTENTION)
+    seed, attention = (
+        whole("seed", seed, None),
+        choice("attention", attention, _ATTENTION),
+    )
     tokenizer = word_tokenizer(_tiny_texts() if texts is None else texts)
     config = _tiny_config(tokenizer, hidden, layers, attention)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -708,7 +711,10 @@ def load_encoder(
 
         offline = is_offline_mode()
     offline, seed = switch("offline", offline), whole("seed", seed, None)
-    attention, folder = choice("attention", attention, _ATTENTION), path_of(name, "name")
+    attention, folder = (
+        choice("attention", attention, _ATTENTION),
+        path_of(name, "name"),
+    )
     if name == "tiny":
         return tiny_encoder(seed=seed, attention=attention)
     with torch.device("cpu"):

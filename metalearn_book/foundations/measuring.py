@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data.arguments import function, low_high, real, several, shapes
-from ..data.arguments import shown, switch, whole
+from ..data.arguments import floating, function, low_high, real, several
+from ..data.arguments import shapes, shown, switch, whole
 from .task_models import Predictor
 from .tasks import TaskBatch
 
@@ -31,23 +31,23 @@ __all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'as_w
            'verdict', 'OverSeeds', 'over_seeds']
 
 # %% ../../nbs/foundations/58_measuring.ipynb #0c5774da
-def _as_mask(mask: Tensor, device: torch.device) -> Tensor:
-    "The mask as bool, on this device; ValueError for what is none."
+def _as_mask(mask: Tensor, of: Tensor) -> Tensor:
+    "The mask as bool, beside what it is the mask of; ValueError if it does not fit."
     shapes(mask=(mask, "..."))
     if mask.is_meta:
         raise ValueError("mask is on the device 'meta' and holds no values")
-    return mask.to(device, torch.bool)
+    if of.shape != mask.shape:
+        raise ValueError(
+            f"the mask {tuple(mask.shape)} does not fit queries {tuple(of.shape)}"
+        )
+    return mask.to(of.device, torch.bool)
 
 
 def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over the valid examples of each task: `(B, Q)` -> `(B,)`."
     if mask is None:
         mask = torch.ones_like(values, dtype=torch.bool)
-    mask = _as_mask(mask, values.device)
-    if values.shape != mask.shape:
-        raise ValueError(
-            f"the mask {tuple(mask.shape)} does not fit queries {tuple(values.shape)}"
-        )
+    mask = _as_mask(mask, values)
     if not (counted := mask.sum(1)).all():
         empty = (counted == 0).nonzero()[0].item()
         raise ValueError(f"task {empty} has no query that counts; nothing is measured")
@@ -57,12 +57,13 @@ def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
 def _check_labels(prediction: Tensor, y: Tensor, mask: Tensor | None) -> None:
     "ValueError unless logits and labels fit each other."
     shapes(prediction=(prediction, "..."), y=(y, "..."))
+    floating(prediction=prediction, labels=y if y.is_complex() else None)
     if prediction.shape[:-1] != y.shape:
         raise ValueError(
             f"logits {tuple(prediction.shape)} and labels {tuple(y.shape)} do not "
             "match; expected (B, Q, n_way) and (B, Q)"
         )
-    counted = y if mask is None else y[_as_mask(mask, y.device)]
+    counted = y if mask is None else y[_as_mask(mask, y)]
     n_way = prediction.shape[-1]
     if counted.numel() and not 0 <= counted.min() <= counted.max() < n_way:
         raise ValueError(
@@ -94,6 +95,7 @@ def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     prediction: is compared with y. mask: `(B, Q)`, which queries count. ValueError if
     the shapes differ, or a task has no query."""
     shapes(prediction=(prediction, "..."), y=(y, "..."))
+    floating(prediction=prediction)
     if prediction.shape != y.shape:
         raise ValueError(
             f"predictions {tuple(prediction.shape)} and targets {tuple(y.shape)} "
@@ -101,7 +103,7 @@ def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         )
     if prediction.dtype in (torch.float16, torch.bfloat16):
         prediction = prediction.float()  # the error keeps its digits
-    error = (prediction - y) ** 2
+    error = (prediction - (y.float() if y.dtype == torch.bool else y)) ** 2
     return _over_items(error.flatten(2).mean(2) if error.dim() > 2 else error, mask)
 
 # %% ../../nbs/foundations/58_measuring.ipynb #cd428597
@@ -265,6 +267,8 @@ def draw_watched(tasks, n: int, generator, watch: bool) -> tuple[TaskBatch, list
     watch: False leaves the others unwatched, and the list empty. ValueError if
     `tasks.sample` gives no TaskBatch."""
     n, watch = whole("n", n), switch("watch", watch)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {shown(generator)}")
     before = _random_states(tasks, generator) if watch else {}
     again = generator.clone_state() if watch else None
     batch = tasks.sample(n, generator)
@@ -287,6 +291,7 @@ def drawn_elsewhere(moved: list[str], then: str) -> str:
     """What to say of tasks that draw from generators of their own.
 
     moved: their names, by `draw_watched`. then: what follows from it here."""
+    moved = several("moved", moved, str)
     return (
         f"tasks.sample draws from {' and '.join(moved)}, which no seed of this call "
         f"reaches: {then}. Draw from the generator that sample is given instead, or "
