@@ -189,6 +189,25 @@ def test_masked_queries_do_not_count():
     )
 
 
+def test_hidden_queries_may_be_anything_and_each_task_counts_alike():
+    x, labels = _pool()
+    batch = ClassTasks(x, labels, 3, 2, 3).sample(3, torch.Generator().manual_seed(0))
+    keep = (9, 4, 1)
+    mask = torch.arange(9) < torch.tensor(keep)[:, None]
+    odd = batch.query.x.masked_fill(~mask[..., None], torch.nan)
+    hidden = Examples(odd, batch.query.y.masked_fill(~mask, 77), mask)
+    learner = LearnedPrototypes(FeatureWeights(20))
+    got = learner(TaskBatch(batch.support, hidden))
+    each = [
+        learner(TaskBatch(b.support, b.query.map(lambda t: t[:, :n])))
+        for b, n in zip((batch[i] for i in range(3)), keep)
+    ]
+    assert torch.allclose(got, torch.stack(each).mean())
+    (slope,) = torch.autograd.grad(got, learner.body.log_weight)
+    (mean,) = torch.autograd.grad(sum(each) / 3, learner.body.log_weight)
+    assert torch.allclose(slope, mean, atol=1e-6)
+
+
 # --- learning from other classes ------------------------------------------------------
 
 

@@ -153,15 +153,17 @@ def adapt(self: LearnedPrototypes, support: Examples):
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #1a006885
 @patch
 def forward(self: LearnedPrototypes, tasks: TaskBatch) -> Tensor:
-    """The outer loss, a scalar: mean cross-entropy of all valid query items after
-    adaptation.
+    """The outer loss, a scalar: mean cross-entropy of the query sets after adaptation,
+    each over its valid items.
     """
     q, logits = tasks.query, self.adapt(tasks.support)(tasks.query.x)
     check_labels(q.y, logits.shape[-1])
     loss = F.cross_entropy(logits.flatten(0, 1), q.y.flatten(), reduction="none").view(
         q.y.shape
     )
-    return loss.mean() if q.mask is None else (loss * q.mask).sum() / q.mask.sum()
+    if q.mask is None:
+        return loss.mean()
+    return (loss.where(q.mask, 0).sum(1) / q.mask.sum(1)).mean()
 
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #d4d4cbd2
 def train_on_classes(
