@@ -112,6 +112,8 @@ def environment_folder(
 
     FileNotFoundError where it is no folder, PermissionError where it can't be read.
     """
+    if not isinstance(variable, str) or not re.fullmatch(r"[A-Z0-9_]+", variable):
+        raise ValueError(f"variable must be a name in capitals, got {variable!r}")
     value = os.environ.get(variable)
     if not value:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
@@ -49,6 +49,7 @@ def did_you_mean(name, allowed: Collection[str]) -> str:
 
 def some(names: Iterable[str], most: int = 12) -> str:
     "The first names of a sorted list, and how many more there are."
+    names = names.keys() if isinstance(names, Mapping) else names
     names, most = sorted(several("names", names, least=0)), whole("most", most)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
