@@ -96,7 +96,8 @@ class Slider:
 
     def __post_init__(self):
         _check_text(self.name, "name of a Slider")
-        several("labels of a Slider", self.labels, least=0)
+        labels = several("labels of a Slider", self.labels, least=0)
+        object.__setattr__(self, "labels", labels)
         if self.start is not None:
             whole("start of a Slider", self.start, 0)
 
