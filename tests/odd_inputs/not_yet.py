@@ -99,7 +99,6 @@ NOT_YET = {
     "foundations.inner_loop.check_losses": 1,
     "foundations.inner_loop.fill_unused": 2,
     "foundations.inner_loop.rate_table": 4,
-    "foundations.inner_loop.steps_to_walk": 4,
     "foundations.self_check.largest_difference": 3,
     "foundations.self_check.task_variants": 5,
     "foundations.self_check.twice": 3,
