@@ -77,6 +77,8 @@ def pad_batch(
 ) -> dict[str, Tensor]:  # input_ids and attention_mask, both (B, T)
     "A rectangle of token numbers, and a mask that is 1 where a token is real."
     ids, pad_id = several("ids", ids), whole("pad_id", pad_id, None)
+    if empty := [i for i, row in enumerate(ids) if not len(row)]:
+        raise ValueError(f"ids[{empty[0]}] holds no token, got {shown(ids)}")
     longest = max(len(row) for row in ids)
     rows = [[*row] + [pad_id] * (longest - len(row)) for row in ids]
     mask = [[1] * len(row) + [0] * (longest - len(row)) for row in ids]
@@ -129,6 +131,11 @@ class EncodeStats:
     positions: int  # real ones and padding
     truncated: int  # texts that were longer than the limit
     seconds: float  # wall-clock time, tokenizing included
+
+    def __post_init__(self):
+        for name in ("texts", "tokens", "positions", "truncated"):
+            whole(name, getattr(self, name), 0)
+        real("seconds", self.seconds, 0)
 
     @property
     def tokens_per_second(self) -> float:
@@ -710,11 +717,8 @@ def load_encoder(
         from huggingface_hub import is_offline_mode
 
         offline = is_offline_mode()
-    offline, seed = switch("offline", offline), whole("seed", seed, None)
-    attention, folder = (
-        choice("attention", attention, _ATTENTION),
-        path_of(name, "name"),
-    )
+    offline, folder = switch("offline", offline), path_of(name, "name")
+    attention = choice("attention", attention, _ATTENTION)
     if name == "tiny":
         return tiny_encoder(seed=seed, attention=attention)
     with torch.device("cpu"):
@@ -909,20 +913,25 @@ def zero_head(dim: int, n_classes: int) -> nn.Linear:
     nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
     return head
 
-# %% ../../nbs/foundations/70_encoders.ipynb #c1d4d285
+# %% ../../nbs/foundations/70_encoders.ipynb #5e0f10a2
 def _fitted_to(x, y, n_classes: int, mask, weight) -> tuple:
-    "Labels, mask and weights; ValueError where they do not fit features `(B, S, dim)`."
+    """Features `(B, S, dim)`, labels, mask and shares of the examples, zeros where an
+    example is hidden. ValueError where they do not fit each other."""
     sizes = {"x": (x, "B S+ dim+"), "y": (y, "B S")}
     shapes(**sizes, mask=(mask, "B S"), weight=(weight, "B S"))
     floating(x=x)
     if mask is not None:
-        mask, y = mask.bool(), y.masked_fill(~mask.bool(), 0)
+        mask = mask.bool()
+        x, y = x.masked_fill(~mask.unsqueeze(-1), 0), y.masked_fill(~mask, 0)
     check_labels(y, n_classes)
-    if weight is not None and not ((weight >= 0).all() and weight.sum(1).all()):
-        raise ValueError("weight must be 0 or more, and not all 0 in a task")
-    return y.long(), mask, weight
+    if weight is not None:
+        share = weight.to(x.dtype) * (1 if mask is None else mask)
+        if not ((weight >= 0).all() and share.sum(1).all()):
+            raise ValueError("weight must be 0 or more, and not all 0 in a task")
+        weight = share / share.sum(1, keepdim=True)
+    return x, y.long(), mask, weight
 
-
+# %% ../../nbs/foundations/70_encoders.ipynb #c1d4d285
 def fit_linear_heads(
     x: Tensor,  # (B, S, dim): features of B tasks
     y: Tensor,  # (B, S): labels 0..n_classes-1
@@ -937,26 +946,24 @@ def fit_linear_heads(
     The loss is convex: the answer depends on no seed and on no learning rate. With
     weights the mean cross-entropy is a weighted one: 2 counts like two equal
     examples."""
-    x, n_classes, l2 = x.detach(), whole("n_classes", n_classes), real("l2", l2, 0)
-    max_iter = whole("max_iter", max_iter)
-    y, mask, weight = _fitted_to(x, y, n_classes, mask, weight)
-    x = x if mask is None else x.masked_fill(~mask.unsqueeze(-1), 0)
+    n_classes, l2 = whole("n_classes", n_classes), real("l2", l2, 0)
+    x, y, mask, weight = _fitted_to(x.detach(), y, n_classes, mask, weight)
     W = x.new_zeros(len(x), n_classes, x.shape[-1], requires_grad=True)
     bias = x.new_zeros(len(x), n_classes, requires_grad=True)
     fine = x.dtype == torch.float64
     # all tasks share a line search: what is left depends on the others
     tolerances = (1e-11, 1e-15) if fine else (1e-6, 1e-10)
-    settings = {"line_search_fn": "strong_wolfe", "max_iter": max_iter}
+    settings = {
+        "line_search_fn": "strong_wolfe",
+        "max_iter": whole("max_iter", max_iter),
+    }
     settings |= dict(zip(("tolerance_grad", "tolerance_change"), tolerances))
     optimizer = torch.optim.LBFGS([W, bias], **settings)
-    if weight is not None:
-        share = weight.to(x.dtype) * (1 if mask is None else mask)
-        share = share / share.sum(1, keepdim=True)
 
     def mean_loss(logits):
         if weight is None:
             return cross_entropy_per_task(logits, y, mask)
-        return (F.cross_entropy(logits.mT, y, reduction="none") * share).sum(1)
+        return (F.cross_entropy(logits.mT, y, reduction="none") * weight).sum(1)
 
     def closure():
         optimizer.zero_grad()

@@ -165,6 +165,17 @@ def forward(self: LearnedPrototypes, tasks: TaskBatch) -> Tensor:
         return loss.mean()
     return (loss.where(q.mask, 0).sum(1) / q.mask.sum(1)).mean()
 
+# %% ../../nbs/foundations/10_learning_to_learn.ipynb #5e0f10a3
+def _width(body: nn.Module, x: Tensor, labels: list) -> int:
+    "Values that the body gives for a row of x; ValueError where these do not fit."
+    shapes(x=(x, "N+ ..."))
+    if len(x) != len(labels):
+        raise ValueError(f"x has {len(x)} rows but there are {len(labels)} labels")
+    try:
+        return body(x[:1]).shape[-1]
+    except (RuntimeError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"body does not take rows of {shown(x)}: {error}") from error
+
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #d4d4cbd2
 def train_on_classes(
     body: nn.Module,
@@ -186,16 +197,10 @@ def train_on_classes(
     epochs, lr = whole("epochs", epochs, 0), real("lr", lr, 0)
     batch_size, scale = whole("batch_size", batch_size), real("scale", scale)
     seed, labels = whole("seed", seed, None), several("labels", labels)
-    shapes(x=(x, "N+ ..."))
-    if len(x) != len(labels):
-        raise ValueError(f"x has {len(x)} rows but there are {len(labels)} labels")
     number = {name: i for i, name in enumerate(sorted(set(labels)))}
     y = torch.tensor([number[name] for name in labels])
     generator, losses = torch.Generator().manual_seed(seed), []
-    try:
-        dim = body(x[:1]).shape[-1]
-    except (RuntimeError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"body does not take rows of {shown(x)}: {error}") from error
+    dim = _width(body, x, labels)
     vectors = nn.Parameter(
         torch.randn(len(number), dim, generator=generator) / dim**0.5
     )

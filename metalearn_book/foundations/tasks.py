@@ -61,9 +61,6 @@ def take(
 
 # %% ../../nbs/foundations/20_tasks.ipynb #45990d09
 def _check_examples(x, y: Tensor, mask: Tensor | None) -> None:
-    for name, value in {"y": y, "mask": mask}.items():
-        if not isinstance(value, Tensor) and (name == "y" or value is not None):
-            raise ValueError(f"{name} must be a tensor, got {shown(value)}")
     lead = tuple(y.shape[:2])
     if len(lead) < 2:
         raise ValueError(
@@ -140,6 +137,9 @@ class Examples:
 
     def __post_init__(self):
         x, y, mask = self.x, self.y, self.mask
+        for name, value in {"y": y, "mask": mask}.items():
+            if not isinstance(value, Tensor) and (name == "y" or value is not None):
+                raise ValueError(f"{name} must be a tensor, got {shown(value)}")
         _check_examples(x, y, mask)
         if mask is not None and not mask.is_meta and not mask.all():
             rows = (torch.arange(len(y), device=y.device)[:, None], _real_rows(mask))
