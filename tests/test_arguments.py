@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from metalearn_book.data.arguments import (
     choice,
     floating,
     function,
+    low_high,
     real,
     several,
     shapes,
@@ -148,3 +150,24 @@ def test_it_needs_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_rate_that_is_learned_is_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert real("rate", torch.tensor(0.5, requires_grad=True), above=0) == 0.5
+
+
+def test_ranges():
+    assert low_high("amplitude", [1, np.float32(2.5)]) == (1.0, 2.5)
+    assert low_high("share", (0, 0), 0, 1) == (0.0, 0.0)
+    for wrong, words in (
+        ((2, 1), "low <= high"),
+        ((1,), "at least 2"),
+        ((1, 2, 3), r"must be \(low, high\), got"),
+        ((0, math.nan), r"amplitude\[1\] must be a finite number"),
+        ("12", "must be a list"),
+        (3.0, "must be a list"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            low_high("amplitude", wrong)

@@ -33,6 +33,7 @@ from metalearn_book.foundations.encoders import (
     check_texts,
     fingerprint,
     fit_linear_head,
+    fit_linear_heads,
     length_batches,
     load_encoder,
     pad_batch,
@@ -41,6 +42,7 @@ from metalearn_book.foundations.encoders import (
     word_tokenizer,
 )
 from metalearn_book.foundations.learning_to_learn import class_means
+from metalearn_book.foundations.measuring import accuracy
 from metalearn_book.foundations.tasks import Examples, TaskBatch
 
 TEXTS = [
@@ -633,10 +635,51 @@ def test_masked_examples_do_not_count():
     )
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_hidden_queries_do_not_count(metric):
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 6, 4, generator=g), torch.tensor([[0, 1] * 3] * 2)
+    support, mask = Examples(x, y), torch.arange(6) < torch.tensor([[5], [2]])
+    odd = Examples(
+        x.flip(1).masked_fill(~mask[..., None], torch.nan),
+        y.masked_fill(~mask, 9),
+        mask,
+    )
+    learner = NearestPrototype(metric)
+    each = [
+        learner(TaskBatch(support[b], Examples(x.flip(1)[b, :n][None], y[b, :n][None])))
+        for b, n in enumerate((5, 2))
+    ]
+    assert torch.allclose(
+        learner(TaskBatch(support, odd)), torch.stack(each).mean(), atol=1e-6
+    )
+    for fitted in (learner.adapt(support), LinearProbe().adapt(support)):
+        right = fitted(x.flip(1)).argmax(-1) == y
+        by_hand = torch.stack(
+            [right[0, :5].float().mean(), right[1, :2].float().mean()]
+        )
+        assert torch.equal(accuracy(fitted(odd.x), odd.y, mask), by_hand)
+
+
+def test_what_is_hidden_where_a_head_is_fitted_may_be_anything():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 6, 4, generator=g), torch.tensor([[0, 1, 2] * 2] * 2)
+    mask, weight = torch.arange(6) < 4, torch.rand(2, 6, generator=g) + 0.5
+    mask = mask.expand(2, -1)
+    odd_x, odd_y = x.masked_fill(~mask[..., None], torch.nan), y.masked_fill(~mask, -3)
+    for w in (None, weight):
+        cut = None if w is None else w[:, :4]
+        got = fit_linear_heads(odd_x, odd_y, 3, mask=mask, weight=w)
+        want = fit_linear_heads(x[:, :4], y[:, :4], 3, weight=cut)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(got, want))
+    with pytest.raises(ValueError, match="weight must be 0 or more"):
+        fit_linear_heads(x, y, 3, weight=-weight)
+
+
 def test_prototype_errors():
     for options, message in (
         ({"metric": "manhattan"}, "'euclidean', 'cosine'"),
-        ({"temperature": 0}, "must be positive"),
+        ({"temperature": 0}, "temperature must be a finite number above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             NearestPrototype(**options)

@@ -218,7 +218,7 @@ def test_only_adapters_and_head_are_trained(encoder):
 
 
 def test_adapters_ask_for_what_they_need(encoder):
-    with pytest.raises(ValueError, match="width of at least 1, got 0"):
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         add_adapters(encoder, 0)
     with pytest.raises(ValueError, match="pass add_adapters"):
         fine_tune(encoder, TEXTS[:2], ["a", "b"], train="adapters")

@@ -126,7 +126,7 @@ def test_small_images_are_those_of_the_drawings():
 @pytest.mark.parametrize(
     "content,error,message",
     [
-        (b"no archive", RuntimeError, "omniglot can't be used"),
+        (b"no archive", RuntimeError, "omniglot_28x28.npz can't be used"),
         ("half", RuntimeError, "omniglot_28x28.npz can't be used"),
         (
             np.zeros((2, 20, 28, 28), np.float32),

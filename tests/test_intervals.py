@@ -189,7 +189,7 @@ def test_shares(p, n):
     right = (torch.rand(4000, n, generator=gen(5)) < p).double().mean(1)
     ends = [wilson_interval(share, n) for share in right.tolist()]
     assert sum(low <= p <= high for low, high in ends) / 4000 >= 0.92
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match="at least 0 and at most 1"):
         wilson_interval(1.2, n)
 
 

@@ -159,7 +159,7 @@ def test_a_difference_is_shown_in_points():
 
 
 def test_the_mark_of_a_difference_changes_nothing_else():
-    value = torch.tensor(0.5)  # one value, so that == of tensors is a truth value
+    value = torch.tensor([0.5])  # one value, so that == of tensors is a truth value
     plain = Evaluation(value, 0, None, (0.0, 1.0))
     marked = Evaluation(value, 0, None, (0.0, 1.0), is_difference=True)
     assert plain == marked and repr(plain) == repr(marked)
@@ -168,7 +168,7 @@ def test_the_mark_of_a_difference_changes_nothing_else():
     old = Evaluation.__new__(Evaluation)  # stored before there was such a field
     old.__dict__.update({k: v for k, v in vars(plain).items() if k != "is_difference"})
     assert not old.is_difference and old == plain
-    assert OverSeeds(value[None], 0, None, None, 0.25).shared == 0.25  # in its place
+    assert OverSeeds(value, 0, None, None, 0.25).shared == 0.25  # in its place
 
 
 def test_differences_of_some_runs_only_are_refused():

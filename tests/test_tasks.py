@@ -340,7 +340,7 @@ def test_dict_inputs_and_devices():
             ),
             "at least 1",
         ),
-        (lambda: hashed_ngrams("one string"), "list of strings"),
+        (lambda: hashed_ngrams("one string"), "texts must be a list"),
         (lambda: hashed_ngrams(["a"], dim=0), "at least 1"),
         (lambda: hashed_words(["a", "  "]), "text 1 has no word"),
         (

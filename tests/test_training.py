@@ -844,7 +844,7 @@ def test_an_own_generator_is_noticed_and_seeding_is_not(tmp_path, recwarn):
     [
         (lambda: Update(clip_norm=-1), "clip_norm of Update .* got -1"),
         (lambda: Update(clip_norm=math.nan), "clip_norm of Update .* got nan"),
-        (lambda: Update(clip_norm=0), "must be positive, got 0"),
+        (lambda: Update(clip_norm=0), "a finite number above 0, got 0"),
         (lambda: Validation(TASKS, metric=mse), "higher_is_better=False"),
         (lambda: Checkpoint("c.pt", every=2.5), "whole number, got 2.5"),
         (lambda: meta_train(Learner(), TASKS, steps=1, outer_lr=math.nan), "outer_lr"),

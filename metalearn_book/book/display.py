@@ -10,6 +10,8 @@ import string
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from ..data.arguments import whole
+
 __all__ = ["Displayable", "Interval", "format_value", "show_table", "show_text"]
 
 
@@ -22,6 +24,11 @@ class Displayable:
     """
 
     def __init__(self, **data: str):
+        if "text_plain" not in data:
+            raise ValueError(f"text_plain is missing, got {', '.join(data)}")
+        for name, text in data.items():
+            if not isinstance(text, str):
+                raise ValueError(f"{name} must be a text, got {text!r}")
         self.data = {name.replace("_", "/", 1): text for name, text in data.items()}
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
@@ -97,6 +104,7 @@ def format_value(value, *, percent: bool = False, digits: int = 4) -> str:
     percent: multiply by 100 and show one decimal (two where an interval is that
     narrow); the `%` sign is left to the caller.
     """
+    digits = whole("digits", digits, 0)
     if _is_interval(value):
         return _interval(float(value.mean), float(value.ci95), percent)
     value = _plain_number(value)
@@ -215,7 +223,9 @@ def show_table(
             "show_table was given no rows; pass a list with at least one dict, "
             "such as [{'method': 'MAML', 'accuracy': 0.97}]"
         )
-    names = _columns(rows)
+    if caption is not None and not isinstance(caption, str):
+        raise ValueError(f"caption must be a text, got {caption!r}")
+    names, digits = _columns(rows), whole("digits", digits, 0)
     percent = {percent} if isinstance(percent, str) else set(percent)
     if unknown := sorted(percent - set(names)):
         raise ValueError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.arguments import several, whole
 from .display import Displayable
 
 __all__ = [
@@ -93,6 +94,13 @@ class Slider:
     labels: Sequence
     start: int | None = None
 
+    def __post_init__(self):
+        _check_text(self.name, "name of a Slider")
+        labels = several("labels of a Slider", self.labels, least=0)
+        object.__setattr__(self, "labels", labels)
+        if self.start is not None:
+            whole("start of a Slider", self.start, 0)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -107,6 +115,13 @@ class Axis:
     log: bool = False
     range: tuple[float, float] | None = None
 
+    def __post_init__(self):
+        _check_text(self.label, "label of an Axis")
+        _check(
+            type(self.log) in (bool, np.bool_),
+            f"log of an Axis must be True or False, got {self.log!r}",
+        )
+
 
 @dataclass(frozen=True)
 class Line:
@@ -118,6 +133,10 @@ class Line:
 
     y: object
     name: str | None = None
+
+    def __post_init__(self):
+        if self.name is not None:
+            _check_text(self.name, "name of a Line")
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,10 @@ class Dots:
     x: object
     y: object
     name: str | None = None
+
+    def __post_init__(self):
+        if self.name is not None:
+            _check_text(self.name, "name of Dots")
 
 
 # --- the interactive figure: numbers -> paths -> one piece of HTML --------------------
@@ -153,6 +176,10 @@ def _array(value, name: str) -> np.ndarray:
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(f"slider_figure: {message}")
+
+
+def _check_text(value, name: str) -> None:
+    _check(isinstance(value, str), f"{name} must be a text, got {value!r}")
 
 
 class _Scale:
@@ -565,6 +592,8 @@ def slider_figure(
         _check_dots(dots, n),
         _check_line(line, x),
     )
+    for text, name in ((title, "title"), (caption, "caption")):
+        _check_text(text, name)
     _check(
         bool(caption.strip()) and bool(title.strip()),
         "title and caption must not be empty; "

@@ -17,10 +17,12 @@ def patch(method: Callable):
     Decorators such as `property` stand below `@patch`. `super()` needs its two
     arguments here, since the function is written outside of the class.
 
-    TypeError: the first parameter has no annotation, or it names no class.
+    TypeError: no function, or its first parameter has no annotation that names a class.
     """
     inner = getattr(method, "fget", None) or getattr(method, "__func__", method)
     inner = inspect.unwrap(inner)  # below `@torch.no_grad()`
+    if not inspect.isfunction(inner):
+        raise TypeError(f"@patch needs a function, got {method!r}")
     names = inner.__code__.co_varnames[: inner.__code__.co_argcount]
     given = inner.__annotations__.get(names[0]) if names else None
     cls = inner.__globals__.get(given) if isinstance(given, str) else given

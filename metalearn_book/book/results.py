@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..data.arguments import real
 from ..data.files import environment_folder, locked, made
 from .scale import current_scale
 
@@ -78,6 +80,15 @@ def _plain(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def _check_chapter(chapter: str) -> None:
+    "ValueError for what can't be the name of a file of results."
+    if not isinstance(chapter, str) or not re.fullmatch(r"[\w-]+(/[\w-]+)*", chapter):
+        raise ValueError(
+            f"chapter must be part/nn_module, such as 'optimization/10_maml', got "
+            f"{chapter!r}"
+        )
+
+
 def save_results(
     chapter: str,
     numbers: dict,
@@ -94,6 +105,9 @@ def save_results(
     METALEARN_RESULTS is not set, or at smoke scale; the entry is returned in any case.
     seed, config: what it takes to make the numbers again. seconds: how long that took.
     """
+    _check_chapter(chapter)
+    if seconds is not None:
+        seconds = real("seconds", seconds, 0)
     entry = {
         "numbers": _plain(numbers),
         "seed": seed,
@@ -116,6 +130,7 @@ def load_results(chapter: str, at: str = "book", missing: dict | None = None) ->
     Where there are none, FileNotFoundError says how to make them; with `missing` given,
     that is returned instead, and one line says so.
     """
+    _check_chapter(chapter)
     folder = environment_folder(
         "METALEARN_RESULTS", "read the folder results", must_exist=False
     ) or Path("results")

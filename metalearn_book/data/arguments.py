@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "whole",
     "real",
+    "low_high",
     "choice",
     "switch",
     "function",
@@ -93,8 +94,8 @@ def real(
     single = single and getattr(value, "ndim", 0) == 0
     if single and not isinstance(value, (bool, np.bool_)) and not _is_truth(value):
         try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
+            number = float(value.detach() if _is_tensor(value) else value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             number = math.nan
     bounds = [
         (least, "at least", lambda b: number >= b),
@@ -108,6 +109,24 @@ def real(
     words = " and ".join(word for word, _ in given)
     kind = f"a finite number {words}" if words else "a finite number"
     raise ValueError(f"{name} must be {kind}, got {shown(value)}")
+
+
+def low_high(
+    name: str, values, least: float | None = None, most: float | None = None
+) -> tuple[float, float]:
+    """Two finite numbers, the ends of a range, as Python's floats.
+
+    values: what was given. least, most: bounds of both.
+    ValueError for another number of ends, and where the first is above the second."""
+    ends = several(name, values, least=2)
+    if len(ends) != 2:
+        raise ValueError(f"{name} must be (low, high), got {shown(values)}")
+    low, high = (real(f"{name}[{i}]", end, least, most) for i, end in enumerate(ends))
+    if low > high:
+        raise ValueError(
+            f"{name} must be (low, high) with low <= high, got {shown(values)}"
+        )
+    return low, high
 
 
 def _is_truth(value) -> bool:

@@ -122,7 +122,8 @@ class Dialogues(Rows):
         self._check_columns()
         if lacking := set(self.services) - set(self.schema):
             raise ValueError(
-                f"{self.name}: no schema of service {sorted(lacking)[0]!r}"
+                f"{self.name}: no schema of service {sorted(lacking, key=str)[0]!r}, "
+                "which services names"
             )
         for dialogue, turns in zip(self.ids, self.turns):
             for turn in turns:

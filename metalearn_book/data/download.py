@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from .files import made
+from .arguments import several
+from .files import made, path_of
 
 __all__ = ["FetchError", "Item", "fetch_items", "no_room"]
 
@@ -67,7 +68,7 @@ def fetch_items(
     """
     from tqdm.auto import tqdm
 
-    items = list(items)
+    items, root = several("items", items, Item, least=0), path_of(root, "root")
     total = sum(item.size for item in items)
     _check_room(root, total)
     _remove_leftovers({(root / item.path).parent for item in items})

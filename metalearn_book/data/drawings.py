@@ -119,7 +119,10 @@ class NamedImages(Rows):
     def __post_init__(self):
         self._check_columns()
         if lacking := set(self.labels) - set(self.concepts):
-            raise ValueError(f"{self.name}: no names of {sorted(lacking)[0]!r}")
+            first = sorted(lacking, key=str)[0]
+            raise ValueError(
+                f"{self.name}: labels holds {first!r}, of which concepts has no names"
+            )
 
     @property
     def classes(self) -> list[str]:

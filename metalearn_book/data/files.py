@@ -72,7 +72,7 @@ PATIENCE = 60.0  # seconds to wait for others who read or write the same folder
 
 def file_sha256(path: str | Path) -> str:
     "The SHA-256 checksum of a file, as 64 hexadecimal digits."
-    with open(path, "rb") as f:
+    with open(path_of(path), "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -85,14 +85,17 @@ def checksum(about: dict) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def path_of(folder) -> Path:
+def path_of(folder, name: str = "a path") -> Path:
     """A path from what a caller gave as a folder or file.
 
-    ValueError for what names none: None, a number, bytes, an empty text, a null
-    character."""
-    named = isinstance(folder, (str, os.PathLike)) and "\0" not in os.fspath(folder)
-    if not named or not str(folder).strip():
-        raise ValueError(f"a path must be a text or a pathlib.Path, got {folder!r}")
+    ValueError, under this name, for what names none: None, a number, bytes, an empty
+    text, a null character, half a character."""
+    try:
+        text = b"" if isinstance(folder, bytes) else os.fsencode(folder)
+    except (TypeError, UnicodeError):  # no path, or a lone surrogate
+        text = b""
+    if b"\0" in text or not text.strip():
+        raise ValueError(f"{name} must be a text or a pathlib.Path, got {folder!r}")
     return Path(folder)
 
 
@@ -109,6 +112,8 @@ def environment_folder(
 
     FileNotFoundError where it is no folder, PermissionError where it can't be read.
     """
+    if not isinstance(variable, str) or not re.fullmatch(r"[A-Z0-9_]+", variable):
+        raise ValueError(f"variable must be a name in capitals, got {variable!r}")
     value = os.environ.get(variable)
     if not value:
         return None
@@ -232,7 +237,7 @@ def locked(
     if fcntl is None:
         yield True
         return
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(path_of(folder), os.O_RDONLY)
     try:
         ends = time.monotonic() + PATIENCE
         while not _lock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
@@ -335,11 +340,12 @@ def made(
     ValueError where `path` is no file. OSError, which names path and disk, where it
     can't be written: the old file is as it was then, and nothing is left over.
     """
+    path = path_of(path)
     target = Path(os.path.realpath(path))
     if os.path.lexists(target) and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
         raise ValueError(f"{path} is {kind}; give the path of a file")
-    with _told(Path(path)), _new_part(target) as part:
+    with _told(path), _new_part(target) as part:
         yield part
         _sync(part)
         if target.exists():
@@ -373,9 +379,10 @@ def read_sealed(
     FileNotFoundError where there is none; RuntimeError where a bit has changed, where
     it is cut off, or of another kind or version. OSError where it can't be read.
     """
+    path = path_of(path)
     try:
-        with _told(Path(path), "read"):
-            whole = Path(path).read_bytes()
+        with _told(path, "read"):
+            whole = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {what} at {path}") from None
     except IsADirectoryError:
@@ -400,6 +407,13 @@ def read_sealed(
 # ------------------------------------------------- the folder of a model
 
 
+def _kind(what: str) -> str:
+    "A kind of saved model; ValueError for what can't be the name of its description."
+    if not isinstance(what, str) or not re.fullmatch(r"[\w-]+", what):
+        raise ValueError(f"what must be a word, such as 'classifier', got {what!r}")
+    return what
+
+
 def write_saved(
     folder: str | Path,  # to be written, in place of a saved model of this kind
     what: str,  # such as "classifier": the description is called classifier.json
@@ -412,9 +426,10 @@ def write_saved(
     no part of a saved `what`: nothing is touched then. OSError, which names path and
     disk, where it can't be written.
     """
-    target, name = Path(os.path.realpath(folder)), f"{what}.json"
+    folder, name = path_of(folder), f"{_kind(what)}.json"
+    target = Path(os.path.realpath(folder))
     about = json.loads(json.dumps(about))  # fails before anything is written
-    with _told(Path(folder)), _new_part(target, folder=True) as part:
+    with _told(folder), _new_part(target, folder=True) as part:
         fill(part)
         files = {f: part / f for f in _contents(part)}
         about |= {
@@ -429,9 +444,9 @@ def write_saved(
         (part / name).write_text(content, encoding="utf-8")
         for path in (*files.values(), part / name):
             _sync(path)
-        _take_place(part, target, Path(folder), what)
+        _take_place(part, target, folder, what)
         _sync(target.parent)
-    return Path(folder)
+    return folder
 
 
 @contextmanager
@@ -446,7 +461,7 @@ def open_saved(
     FileNotFoundError where there is none, RuntimeError for a damaged one or one of a
     format that this version does not read. OSError where it can't be read.
     """
-    folder = Path(folder)
+    folder, what = path_of(folder), _kind(what)
     with _told(folder, "read"), ExitStack() as stack:
         _hold(folder, what, stack)
         yield _checked(folder, what)

@@ -11,10 +11,11 @@ from random import Random
 
 import numpy as np
 
+from .arguments import whole
+from .files import path_of
 from .reading import broken, missing
 from .labeled import LabeledImages
 from .splits import part_of
-from .tiny import check_whole
 
 __all__ = [
     "SIDE",
@@ -30,6 +31,13 @@ SIDE = 28  # pixels of a side
 DRAWINGS = 20  # of each character of Omniglot
 #: the archives of Omniglot: 964 characters, and 659
 ZIPS = ("images_background.zip", "images_evaluation.zip")
+
+
+#: what NumPy raises for a file that it can't read, or that holds something else
+_UNREADABLE = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 
 
 def labeled_images(
@@ -59,12 +67,17 @@ def labeled_images(
 
 def stored_omniglot(path: Path) -> tuple[np.ndarray, list[str]]:
     """Images `(characters, 20, 28, 28)`, uint8, ink 255 on 0, and a name
-    `folder/alphabet/character` for each character. ValueError for another layout.
+    `folder/alphabet/character` for each character. ValueError for another layout,
+    RuntimeError for a file that holds no such arrays.
     """
-    if not Path(path).is_file():
-        raise missing(Path(path))
-    with np.load(path) as stored:
-        images, names = stored["X"], [str(n) for n in stored["names"]]
+    path = path_of(path)
+    if not path.is_file():
+        raise missing(path)
+    try:
+        with np.load(path) as stored:
+            images, names = stored["X"], [str(n) for n in stored["names"]]
+    except _UNREADABLE as e:
+        raise broken(path, f"{type(e).__name__}: {e}") from e
     if images.shape != (len(names), DRAWINGS, SIDE, SIDE) or images.dtype != np.uint8:
         raise ValueError(
             f"expected uint8 images ({len(names)}, {DRAWINGS}, {SIDE}, {SIDE}), got "
@@ -78,10 +91,7 @@ def read_omniglot(folder: Path) -> LabeledImages:
     path = folder / "omniglot_28x28.npz"
     if not path.is_file():
         raise missing(path)
-    try:
-        stored, names = stored_omniglot(path)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as e:
-        raise broken(path, f"{type(e).__name__}: {e}") from e
+    stored, names = stored_omniglot(path)
     short = ["/".join(n.split("/")[-2:]) for n in names]
     return labeled_images(
         "omniglot", stored, short, [n.split("/")[0] for n in short], "folder"
@@ -148,8 +158,9 @@ def tiny_glyphs(
     A class is two to four curved strokes; a drawing of it moves every control point,
     shifts, scales, slants and turns the whole, and takes a pen of another width.
     """
-    check_whole(n_classes=n_classes, per_class=per_class, seed=seed)
-    rng = Random(int(seed))
+    n_classes = whole("n_classes", n_classes, 0)
+    per_class = whole("per_class", per_class, 0)
+    rng = Random(whole("seed", seed, 0))
 
     def uniform(low: float, high: float, *shape: int) -> np.ndarray:
         return np.array(

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .arguments import several
 from .rows import Rows
 
 __all__ = ["LabeledTexts", "LabeledTokens", "LabeledImages"]
@@ -34,6 +35,8 @@ class LabeledTexts(Rows):
     COLUMNS: ClassVar = ("texts", "labels", "part", "row_domains")
 
     def __post_init__(self):
+        for column in ("texts", "labels"):
+            several(f"{self.name}: {column}", getattr(self, column), str, least=0)
         if self.row_domains is None and self.domains is not None:
             domains = [self.domains.get(label, "") for label in self.labels]
             object.__setattr__(self, "row_domains", domains)
@@ -118,6 +121,7 @@ class LabeledImages(Rows):
     COLUMNS: ClassVar = ("images", "labels", "part", "row_domains")
 
     def __post_init__(self):
+        several(f"{self.name}: labels", self.labels, str, least=0)
         self._check_columns()
 
     @property

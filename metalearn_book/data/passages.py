@@ -144,6 +144,7 @@ class Translations(Rows):
     languages: dict[str, str]
     source: str
     COLUMNS: ClassVar = ("texts", "documents", "part")
+    BY_LANGUAGE: ClassVar = ("texts",)
 
     def __post_init__(self):
         self._check_columns()

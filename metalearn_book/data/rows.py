@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
 
 import numpy as np
+
+from .arguments import several, shown, whole
 
 __all__ = ["PARTS", "Rows", "checked_names", "did_you_mean", "some"]
 
@@ -47,7 +49,8 @@ def did_you_mean(name, allowed: Collection[str]) -> str:
 
 def some(names: Iterable[str], most: int = 12) -> str:
     "The first names of a sorted list, and how many more there are."
-    names = sorted(names)
+    names = names.keys() if isinstance(names, Mapping) else names
+    names, most = sorted(several("names", names, least=0)), whole("most", most)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -61,6 +64,7 @@ class Rows:
 
     name: str
     COLUMNS: ClassVar[tuple[str, ...]] = ("part",)
+    BY_LANGUAGE: ClassVar[tuple[str, ...]] = ()  # columns that are dicts of lists
 
     def __len__(self) -> int:
         return len(self.part)
@@ -81,10 +85,15 @@ class Rows:
     def _check_columns(self) -> None:
         lengths: dict[str, int] = {}
         for column, values in self._columns().items():
-            if isinstance(values, dict):
+            if isinstance(values, dict) and column in self.BY_LANGUAGE:
                 lengths |= {f"{column}[{key!r}]": len(v) for key, v in values.items()}
-            else:
-                lengths[column] = len(values)
+                continue
+            row_by_row = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+            if not row_by_row or isinstance(values, (str, bytes, dict)):
+                raise ValueError(
+                    f"{self.name}: {column} must be a list, got {shown(values)}"
+                )
+            lengths[column] = len(values)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"{self.name}: columns of different lengths: {lengths}")
 

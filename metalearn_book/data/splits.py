@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
 
 __all__ = ["has_split", "read_split", "part_of"]
@@ -14,13 +15,17 @@ def _file(name: str):
 
 def has_split(name: str) -> bool:
     "True if the set has a fixed split."
-    return _file(name).is_file()
+    word = isinstance(name, str) and re.fullmatch(r"[a-z0-9_]+", name)
+    return bool(word) and _file(name).is_file()
 
 
 def read_split(name: str) -> dict[str, list]:
     """`train`, `validation` and `test`, each a list of names (FinEntity: of row
-    numbers).
+    numbers). ValueError for a set without one.
     """
+    if not has_split(name):
+        known = sorted(f.name[:-5] for f in _file("x").parent.iterdir())
+        raise ValueError(f"no fixed split {name!r}; there are {', '.join(known)}")
     return json.loads(_file(name).read_text(encoding="utf-8"))
 
 

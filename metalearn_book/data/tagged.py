@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .arguments import several
 from .reading import read_text
 from .labeled import LabeledTokens
 
@@ -58,7 +59,7 @@ def bio_error(tags: list[str]) -> str | None:
     """What is wrong with a sequence of BIO tags; None for a good one. `I-city` has to
     follow `B-city` or `I-city`.
     """
-    before = "O"
+    before, tags = "O", several("tags", tags, str, least=0)
     for i, tag in enumerate(tags):
         if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
             return f"tag {tag!r} at token {i} is neither O nor B-type nor I-type"
@@ -73,6 +74,7 @@ def bio_error(tags: list[str]) -> str | None:
 
 def bio_from_types(types: list[str]) -> list[str]:
     "BIO tags from one type per token (`O` outside): equal neighbours are one entity."
+    types = several("types", types, str, least=0)
     return [
         t if t == "O" else ("I-" if i and types[i - 1] == t else "B-") + t
         for i, t in enumerate(types)

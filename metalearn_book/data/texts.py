@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .arguments import several
 from .reading import broken, read_csv, read_json, read_lines_of_json, read_text
 from .labeled import LabeledTexts
 from .splits import part_of, read_split
@@ -41,6 +42,10 @@ def labeled_texts(
     name: str, rows: Sequence[tuple[str, str, str]], **more
 ) -> LabeledTexts:
     "`LabeledTexts` from rows of text, label and part; `more` are its other fields."
+    rows = several("rows", rows, (tuple, list), least=0)
+    for i, row in enumerate(rows):
+        if len(row) != 3:
+            raise ValueError(f"rows[{i}] must be (text, label, part), got {row!r}")
     texts, labels, part = (list(c) for c in zip(*rows)) if rows else ([], [], [])
     return LabeledTexts(name, texts, labels, part, **more)
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from numbers import Integral
 from random import Random
 from typing import NamedTuple
+
+from .arguments import real, whole
 
 __all__ = [
     "tiny_intents",
@@ -368,15 +369,6 @@ def _until_new(make, seen: set[str]) -> Iterator[str]:
             yield text
 
 
-def check_whole(**numbers: int) -> None:
-    "ValueError for a number of rows or a seed that is none."
-    for name, value in numbers.items():
-        if not isinstance(value, Integral) or value < 0:
-            raise ValueError(
-                f"{name} must be a whole number of 0 or more, got {value!r}"
-            )
-
-
 @functools.lru_cache(maxsize=4)
 def tiny_intents(
     per_class: int = 80, test_per_class: int = 20, distract: float = 0.3, seed: int = 0
@@ -386,8 +378,10 @@ def tiny_intents(
     per_class, test_per_class: rows of each intent, and how many of them are `test`.
     distract: the share of rows with a clause from another domain.
     """
-    check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
-    rng, seen, rows = Random(int(seed)), set(), []
+    per_class = whole("per_class", per_class, 0)
+    test_per_class = whole("test_per_class", test_per_class, 0)
+    distract, seed = real("distract", distract, 0, 1), whole("seed", seed, 0)
+    rng, seen, rows = Random(seed), set(), []
     for domain in INTENT_DOMAINS:
         for act, label in enumerate(domain.intents):
             texts = _until_new(lambda: _intent(rng, domain, act, distract), seen)
@@ -443,8 +437,9 @@ def tiny_sentiment(
     per_class, test_per_class: rows of each label in a domain, and how many of them are
     `test`.
     """
-    check_whole(per_class=per_class, test_per_class=test_per_class, seed=seed)
-    rng, seen, rows = Random(int(seed)), set(), []
+    per_class = whole("per_class", per_class, 0)
+    test_per_class = whole("test_per_class", test_per_class, 0)
+    rng, seen, rows = Random(whole("seed", seed, 0)), set(), []
     for domain, aspects in _ASPECTS.items():
         for label, x, y in (("positive", _GOOD, _BAD), ("negative", _BAD, _GOOD)):
 
@@ -614,8 +609,8 @@ def tiny_entities(
 
     n, n_test: sentences, and how many of them are `test`.
     """
-    check_whole(n=n, n_test=n_test, seed=seed)
-    rng, rows, kinds = Random(int(seed)), {}, list(ENTITY_NAMES)
+    n, n_test = whole("n", n, 0), whole("n_test", n_test, 0)
+    rng, rows, kinds = Random(whole("seed", seed, 0)), {}, list(ENTITY_NAMES)
     while len(rows) < n:
         tokens, tags = _tagged(rng, kinds[len(rows) % len(kinds)])
         if rng.random() < 0.6:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from . import derived, drawings
 from .download import FetchError, Item, fetch_items, no_room
-from .files import environment_folder, made
+from .files import environment_folder, made, path_of
+from .reading import missing
 
 __all__ = [
     "cache_folder",
@@ -235,5 +236,8 @@ def _make(name: str, made: list[Item], root: Path) -> None:
 
 def keep_sum(path: Path) -> None:
     "Store the sha256 of a file whose bytes differ from machine to machine beside it."
+    path = path_of(path)
+    if not path.is_file():
+        raise missing(path)
     with made(_sum_file(path)) as target:
         target.write_text(hashlib.sha256(path.read_bytes()).hexdigest() + "\n", "ascii")

@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, real, several, shapes
+from ..data.arguments import shown, switch, whole
 from ..data.files import SEAL_LENGTH, environment_folder, file_sha256
-from ..data.files import read_sealed, seal, write_sealed
+from ..data.files import path_of, read_sealed, seal, write_sealed
 from ..data.upstream import cache_root
 from .bilevel import cross_entropy_per_task
 from .learning_to_learn import class_means
@@ -51,7 +53,7 @@ def check_texts(
             f"texts must be a list of strings, got the one string {texts[:40]!r}; "
             "put it in a list"
         )
-    texts = list(texts)
+    texts = several("texts", texts, least=0)
     if not texts:
         raise ValueError("texts is empty; pass at least one text")
     if wrong := [i for i, t in enumerate(texts) if not isinstance(t, str)]:
@@ -74,11 +76,19 @@ def pad_batch(
     pad_id: int = 0,  # what fills the rest
 ) -> dict[str, Tensor]:  # input_ids and attention_mask, both (B, T)
     "A rectangle of token numbers, and a mask that is 1 where a token is real."
+    ids, pad_id = several("ids", ids), whole("pad_id", pad_id, None)
+    if empty := [i for i, row in enumerate(ids) if not len(row)]:
+        raise ValueError(f"ids[{empty[0]}] holds no token, got {shown(ids)}")
     longest = max(len(row) for row in ids)
     rows = [[*row] + [pad_id] * (longest - len(row)) for row in ids]
     mask = [[1] * len(row) + [0] * (longest - len(row)) for row in ids]
-    ids, mask = torch.tensor(rows, device="cpu"), torch.tensor(mask, device="cpu")
-    return {"input_ids": ids, "attention_mask": mask}
+    try:
+        numbers = torch.tensor(rows, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        numbers = None
+    if numbers is None or numbers.dtype != torch.int64 or numbers.dim() != 2:
+        raise ValueError(f"ids must hold rows of token numbers, got {shown(ids)}")
+    return {"input_ids": numbers, "attention_mask": torch.tensor(mask, device="cpu")}
 
 # %% ../../nbs/foundations/70_encoders.ipynb #1170b1a2
 def pool(
@@ -87,14 +97,14 @@ def pool(
     how: str = "mean",  # "mean", "cls" (the first token) or "max"
 ) -> Tensor:  # (B, dim)
     "One vector per text from one vector per token; padding has no part in it."
+    how = choice("pooling", how, ("mean", "cls", "max"))
+    shapes(hidden=(hidden, "B T+ dim"), mask=(mask, "B T"))
     m = mask.unsqueeze(-1).to(hidden.dtype)
     if how == "mean":
         return (hidden * m).sum(-2) / m.sum(-2)
     if how == "cls":
         return hidden[..., 0, :]
-    if how == "max":
-        return hidden.masked_fill(m == 0, -math.inf).amax(-2)
-    raise ValueError(f"pooling {how!r} is not one of 'mean', 'cls', 'max'")
+    return hidden.masked_fill(m == 0, -math.inf).amax(-2)
 
 # %% ../../nbs/foundations/70_encoders.ipynb #e0f42954
 def length_batches(
@@ -105,8 +115,9 @@ def length_batches(
     """Row numbers in batches of texts of about the same length.
 
     Longest first: a batch too large for the memory fails at once."""
+    lengths, batch_size = several("lengths", lengths), whole("batch_size", batch_size)
     order = list(range(len(lengths)))
-    if by_length:
+    if switch("by_length", by_length):
         order.sort(key=lambda i: -lengths[i])
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -120,6 +131,11 @@ class EncodeStats:
     positions: int  # real ones and padding
     truncated: int  # texts that were longer than the limit
     seconds: float  # wall-clock time, tokenizing included
+
+    def __post_init__(self):
+        for name in ("texts", "tokens", "positions", "truncated"):
+            whole(name, getattr(self, name), 0)
+        real("seconds", self.seconds, 0)
 
     @property
     def tokens_per_second(self) -> float:
@@ -161,10 +177,10 @@ class TextEncoder(nn.Module):
             backend.no_truncation(), backend.no_padding()
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # of BERT's next-sentence task; nothing here reads it
-        pool(torch.zeros(1, 1, 1), torch.ones(1, 1), pooling)  # fails early
+        pooling = choice("pooling", pooling, ("mean", "cls", "max"))
         self.model, self.tokenizer = model, tokenizer
         self.name, self.source = name, source
-        self.pooling, self.max_length = pooling, max_length
+        self.pooling, self.max_length = pooling, whole("max_length", max_length)
 
 # %% ../../nbs/foundations/70_encoders.ipynb #e9cec6a8
 @patch
@@ -188,9 +204,13 @@ def n_layers(self: TextEncoder) -> int:
     return self.model.config.num_hidden_layers
 
 # %% ../../nbs/foundations/70_encoders.ipynb #c359e10d
+_ATTENTION = ("sdpa", "eager")  # ways to compute it
+
+
 @patch
 def set_attn_implementation(self: TextEncoder, how: str) -> None:
     'As in Hugging Face: "sdpa" is fast, "eager" can be differentiated twice.'
+    how = choice("attention", how, _ATTENTION)
     self.model.set_attn_implementation(how)
 
 # %% ../../nbs/foundations/70_encoders.ipynb #0c60f6bd
@@ -215,6 +235,8 @@ def forward(
 
     tensors: the entries of such a batch by name. layer: None is the last layer, 0 the
     embeddings; "all" gives `(B, n_layers + 1, dim)`."""
+    if layer not in (None, "all"):
+        layer = whole("layer", layer, -self.n_layers - 1, self.n_layers)
     batch = {**(batch or {}), **tensors}
     mask = batch["attention_mask"]
     out = self.model(
@@ -234,17 +256,18 @@ def cut_tokens(
     max_length: int,  # tokens that a text may have, special ones included
 ) -> tuple[list[list[int]], int]:  # token numbers of each text; texts that were cut
     "Token numbers with special tokens. No state is changed: threads may share it."
-    backend = tokenizer.backend_tokenizer
+    backend, texts = tokenizer.backend_tokenizer, several("texts", texts, str, least=0)
+    special = backend.num_special_tokens_to_add(False)
+    max_length = whole("max_length", max_length, max(special, 1))
     if backend.truncation is not None:  # of whoever used the tokenizer directly
         backend.no_truncation()
     if backend.padding is not None:
         backend.no_padding()
     ids = [e.ids for e in backend.encode_batch(texts)]
     long = [i for i, row in enumerate(ids) if len(row) > max_length]
-    room = max_length - backend.num_special_tokens_to_add(False)
     for i in long:
         bare = backend.encode(texts[i], add_special_tokens=False)
-        bare.truncate(room, direction=tokenizer.truncation_side)
+        bare.truncate(max_length - special, direction=tokenizer.truncation_side)
         ids[i] = backend.post_process(bare).ids
     return ids, len(long)
 
@@ -333,6 +356,7 @@ def encode(
     by_length: bool = True,  # False: batches in the given order, with more padding
 ) -> Tensor:  # (N, dim), or (N, n_layers + 1, dim) for "all"; on the CPU, no gradient
     "Features of all texts, in the order of the texts."
+    normalize, progress = switch("normalize", normalize), switch("progress", progress)
     start, ids = time.perf_counter(), self.token_ids(texts)
     batches = length_batches([len(row) for row in ids], batch_size, by_length)
     with _evaluating(self):
@@ -554,6 +578,7 @@ def word_tokenizer(
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
+    max_words = whole("max_words", max_words, 0)
     lower, split = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     normal = [lower.normalize_str(t) for t in check_texts(texts)]
     words = [w for t in normal for w, _ in split.pre_tokenize_str(t)]
@@ -606,6 +631,13 @@ def tiny_encoder(
     For tests and for training from scratch. It leaves the global random state alone."""
     from transformers import BertModel
 
+    hidden, layers = whole("hidden", hidden), whole("layers", layers)
+    if hidden % 4:
+        raise ValueError(f"hidden must be a multiple of 4 heads, got {hidden}")
+    seed, attention = (
+        whole("seed", seed, None),
+        choice("attention", attention, _ATTENTION),
+    )
     tokenizer = word_tokenizer(_tiny_texts() if texts is None else texts)
     config = _tiny_config(tokenizer, hidden, layers, attention)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -685,12 +717,14 @@ def load_encoder(
         from huggingface_hub import is_offline_mode
 
         offline = is_offline_mode()
+    offline, folder = switch("offline", offline), path_of(name, "name")
+    attention = choice("attention", attention, _ATTENTION)
     if name == "tiny":
         return tiny_encoder(seed=seed, attention=attention)
     with torch.device("cpu"):
         if name in ("minilm", MINILM_HUB):
             return _load_minilm(offline, attention)
-        if (folder := Path(name)).is_dir():
+        if folder.is_dir():
             _check_layout(folder)
             return _load_folder(folder, folder.name, "folder", attention)
         if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
@@ -817,6 +851,7 @@ class LinearPredictor:
         prepare: Callable | None = None,
         offset: Callable | None = None,
     ):
+        shapes(weight=(weight, "B n_way dim"), bias=(bias, "B n_way"))
         self.weight, self.bias = weight, bias
         self.prepare, self.offset = prepare, offset
 
@@ -843,13 +878,9 @@ class NearestPrototype(nn.Module):
 
     def __init__(self, metric: str = "euclidean", temperature: float = 1.0):
         super().__init__()
-        if metric not in ("euclidean", "cosine"):
-            raise ValueError(f"metric={metric!r} is not one of 'euclidean', 'cosine'")
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be positive and finite, got {temperature}"
-            )
-        self.metric, self.temperature = metric, temperature
+        self.metric = choice("metric", metric, ("euclidean", "cosine"))
+        real("temperature", temperature, above=0)
+        self.temperature = temperature  # as it came: it may be learned
 
     def forward(self, tasks: TaskBatch) -> Tensor:
         "Mean cross-entropy of the query sets, for training an encoder below it."
@@ -877,9 +908,28 @@ def zero_head(dim: int, n_classes: int) -> nn.Linear:
     """A linear head that starts at zero, so that no class is preferred.
 
     It draws no random number."""
+    dim, n_classes = whole("dim", dim), whole("n_classes", n_classes)
     head = nn.utils.skip_init(nn.Linear, dim, n_classes)
     nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
     return head
+
+# %% ../../nbs/foundations/70_encoders.ipynb #5e0f10a2
+def _fitted_to(x, y, n_classes: int, mask, weight) -> tuple:
+    """Features `(B, S, dim)`, labels, mask and shares of the examples, zeros where an
+    example is hidden. ValueError where they do not fit each other."""
+    sizes = {"x": (x, "B S+ dim+"), "y": (y, "B S")}
+    shapes(**sizes, mask=(mask, "B S"), weight=(weight, "B S"))
+    floating(x=x)
+    if mask is not None:
+        mask = mask.bool()
+        x, y = x.masked_fill(~mask.unsqueeze(-1), 0), y.masked_fill(~mask, 0)
+    check_labels(y, n_classes)
+    if weight is not None:
+        share = weight.to(x.dtype) * (1 if mask is None else mask)
+        if not ((weight >= 0).all() and share.sum(1).all()):
+            raise ValueError("weight must be 0 or more, and not all 0 in a task")
+        weight = share / share.sum(1, keepdim=True)
+    return x, y.long(), mask, weight
 
 # %% ../../nbs/foundations/70_encoders.ipynb #c1d4d285
 def fit_linear_heads(
@@ -896,23 +946,24 @@ def fit_linear_heads(
     The loss is convex: the answer depends on no seed and on no learning rate. With
     weights the mean cross-entropy is a weighted one: 2 counts like two equal
     examples."""
-    x = x.detach()
+    n_classes, l2 = whole("n_classes", n_classes), real("l2", l2, 0)
+    x, y, mask, weight = _fitted_to(x.detach(), y, n_classes, mask, weight)
     W = x.new_zeros(len(x), n_classes, x.shape[-1], requires_grad=True)
     bias = x.new_zeros(len(x), n_classes, requires_grad=True)
     fine = x.dtype == torch.float64
     # all tasks share a line search: what is left depends on the others
     tolerances = (1e-11, 1e-15) if fine else (1e-6, 1e-10)
-    settings = {"line_search_fn": "strong_wolfe", "max_iter": max_iter}
+    settings = {
+        "line_search_fn": "strong_wolfe",
+        "max_iter": whole("max_iter", max_iter),
+    }
     settings |= dict(zip(("tolerance_grad", "tolerance_change"), tolerances))
     optimizer = torch.optim.LBFGS([W, bias], **settings)
-    if weight is not None:
-        share = weight.to(x.dtype) * (1 if mask is None else mask)
-        share = share / share.sum(1, keepdim=True)
 
     def mean_loss(logits):
         if weight is None:
             return cross_entropy_per_task(logits, y, mask)
-        return (F.cross_entropy(logits.mT, y, reduction="none") * share).sum(1)
+        return (F.cross_entropy(logits.mT, y, reduction="none") * weight).sum(1)
 
     def closure():
         optimizer.zero_grad()
@@ -934,6 +985,7 @@ def fit_linear_head(
     max_iter: int = 300,  # of L-BFGS
 ) -> nn.Linear:
     "Logistic regression of one task as a layer."
+    shapes(features=(features, "N+ dim+"), labels=(labels, "N"))
     head = zero_head(features.shape[-1], n_classes).requires_grad_(False)
     one = features[None], labels[None]
     weight, bias = fit_linear_heads(*one, n_classes, l2, max_iter=max_iter)
@@ -946,9 +998,7 @@ class LinearProbe(nn.Module):
 
     def __init__(self, l2: float = 1e-2):
         super().__init__()
-        if not 0 <= l2 < math.inf:
-            raise ValueError(f"l2 must be 0 or more and finite, got {l2}")
-        self.l2 = l2  # weight of ½‖W‖²
+        self.l2 = real("l2", l2, 0)  # weight of ½‖W‖²
 
     def adapt(self, support: Examples) -> LinearPredictor:
         "A predictor for the classes of the support set."
@@ -966,6 +1016,7 @@ def bag_of_words(
     """TF-IDF of hashed words, the features of a time before encoders.
 
     What a rare word weighs is counted on the given texts, without labels."""
+    dim = whole("dim", dim)
     rows = [re.findall(r"\w+", t.lower()) for t in check_texts(texts)]
     counts = torch.zeros(len(rows), dim)
     for i, words in enumerate(rows):

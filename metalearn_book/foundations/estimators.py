@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..book.patch import patch
+from ..data.arguments import several
 from .encoders import check_texts
 
 # %% auto #0
@@ -217,7 +218,8 @@ def _one_kind(labels: list) -> None:
 
 # %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c9
 def class_array(classes: list) -> np.ndarray:
-    "Different labels `(C,)`, every one unchanged."
+    "Different labels `(C,)`, every one unchanged. ValueError for labels of two kinds."
+    _one_kind(several("classes", classes, least=0))
     array = np.array(classes)
     same = array.dtype.kind in "Uiub" and array.tolist() == classes
     return array if same else np.array(classes, dtype=object)

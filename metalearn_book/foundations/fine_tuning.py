@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..book.patch import patch
+from ..data.arguments import real, several, shown, switch, whole
 from .encoders import TextEncoder, check_texts
 from .encoders import fit_linear_head, zero_head
 
@@ -36,7 +37,8 @@ class TextClassifier(nn.Module):
     ):
         super().__init__()
         self.encoder, self.head = encoder, head
-        self.classes, self.normalize = list(classes), normalize
+        self.classes = several("classes", classes)
+        self.normalize = switch("normalize", normalize)
         self.losses: list[float] = []
 
     def forward(
@@ -84,6 +86,7 @@ class Adapter(nn.Module):
 
     def __init__(self, dim: int, width: int):
         super().__init__()
+        dim, width = whole("dim", dim), whole("width", width)
         self.down, self.up = nn.Linear(dim, width), nn.Linear(width, dim)
         nn.init.zeros_(self.up.weight), nn.init.zeros_(self.up.bias)
 
@@ -101,8 +104,9 @@ def add_adapters(
 
     It computes what `encoder` computes, until they are trained.
     ValueError: a width below 1."""
-    if width < 1:
-        raise ValueError(f"an adapter needs a width of at least 1, got {width}")
+    width, seed = whole("width", width), whole("seed", seed, None)
+    if not isinstance(encoder, TextEncoder):
+        raise ValueError(f"encoder must be a TextEncoder, got {shown(encoder)}")
     encoder, device = copy.deepcopy(encoder), encoder.model.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -148,6 +152,8 @@ def trainable(
     """Freeze what is not trained, and return the parameter groups of an optimizer.
 
     ValueError: the encoder has nothing that `train` names."""
+    lr, head_lr = real("lr", lr, 0), real("head_lr", head_lr, 0)
+    weight_decay = real("weight_decay", weight_decay, 0)
     tuned = _tuned_parameters(classifier.encoder, train)
     classifier.encoder.requires_grad_(False)
     for p in tuned:
@@ -171,6 +177,7 @@ def from_scratch(
     seed: int = 0,  # of the new weights
 ) -> TextEncoder:
     "The same architecture and tokenizer, random weights as before pretraining."
+    seed = whole("seed", seed, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = type(encoder.model)(copy.deepcopy(encoder.config))
@@ -190,6 +197,8 @@ def warmup_linear(
     warmup: float = 0.1,  # share of the steps that the rate takes to rise
 ) -> float:
     "The learning rate's factor: up in a line, then down in a line to almost nothing."
+    steps, warmup = whole("steps", steps), real("warmup", warmup, 0, 1)
+    step = whole("step", step, 0, steps)
     rise = max(1, round(warmup * steps))
     return min((step + 1) / rise, (steps - step) / max(1, steps - rise + 1))
 
@@ -202,8 +211,9 @@ def shuffled_batches(
     """Row numbers for each step: every example once before any comes again.
 
     It uses the global random state."""
+    n, batch_size = whole("n", n), whole("batch_size", batch_size)
     rows: list[int] = []
-    for _ in range(steps):
+    for _ in range(whole("steps", steps, 0)):
         if not rows:
             rows = torch.randperm(n).tolist()
         yield rows[:batch_size]
@@ -245,9 +255,10 @@ def _label_numbers(
     labels: Sequence[str], n_texts: int, classes: Sequence[str] | None
 ) -> tuple[list[str], Tensor]:
     "All classes, and the number of each label among them."
+    labels = several("labels", labels, least=0)
     if len(labels) != n_texts:
         raise ValueError(f"{n_texts} texts but {len(labels)} labels")
-    classes = sorted(set(labels)) if classes is None else list(classes)
+    classes = sorted(set(labels)) if classes is None else several("classes", classes)
     if unknown := sorted(set(labels) - set(classes)):
         more = " ..." if len(classes) > 5 else ""
         raise ValueError(
@@ -288,14 +299,12 @@ def fine_tune(
 
     `classes` may hold some without an example. "adapters" needs an encoder that has
     some (`add_adapters`). ValueError: texts, labels or settings that don't fit."""
-    texts = check_texts(texts)
+    texts, seed, l2 = check_texts(texts), whole("seed", seed, None), real("l2", l2, 0)
+    progress = switch("progress", progress)
     classes, y = _label_numbers(labels, len(texts), classes)
     if train == "head":
         return _head_alone(encoder, texts, y, classes, l2)
-    if steps < 1 or batch_size < 1:
-        raise ValueError(
-            f"steps and batch_size must be at least 1, got {steps} and {batch_size}"
-        )
+    steps, batch_size = whole("steps", steps), whole("batch_size", batch_size)
     head = zero_head(encoder.dim, len(classes)).to(encoder.model.device)
     classifier = TextClassifier(copy.deepcopy(encoder), head, classes, normalize=False)
     groups = trainable(classifier, train, lr, head_lr, weight_decay)

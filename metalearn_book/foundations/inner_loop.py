@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint as run_checkpointed
 
 from ..book.patch import patch
+from ..data.arguments import whole
 from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
 from .task_models import LaidOut, Params, Predictor
@@ -380,7 +381,7 @@ def keepers(self: InnerStep) -> tuple:
 def steps_to_walk(n: int, s: int) -> int:
     """How far to walk before the next state is stored, so that `n` steps are undone
     with `s` free places and the fewest repeats, Eq. (IL-3)."""
-    r = 1
+    n, s, r = whole("n", n), whole("s", s, 0), 1
     while math.comb(s + r + 1, r) < n:
         r += 1
     return max(1, n - math.comb(s + r, r), math.comb(s + r - 1, r - 2) if r > 1 else 0)

@@ -5,7 +5,6 @@
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #e69ec057
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 import zlib
@@ -17,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, real, several, shapes
+from ..data.arguments import shown, whole
 from .inner_loop import InnerLoop
 from .tasks import Examples, TaskBatch
 from .tasks import check_features, check_labels, inputs_named
@@ -55,8 +56,8 @@ def hashed_features(texts: Sequence[str], n_features: int = 2048) -> Tensor:
             f"texts must be a list with at least one text, got {texts!r}; "
             "write [text] for one text"
         )
-    if n_features < 1:
-        raise ValueError(f"n_features must be at least 1, got {n_features}")
+    texts = several("texts", texts, str)
+    n_features = whole("n_features", n_features)
     out = torch.zeros(len(texts), n_features)
     for row, text in zip(out, texts):
         code = torch.tensor(
@@ -73,7 +74,7 @@ class FeatureWeights(nn.Module):
 
     def __init__(self, n_features: int):
         super().__init__()
-        self.log_weight = nn.Parameter(torch.zeros(n_features))
+        self.log_weight = nn.Parameter(torch.zeros(whole("n_features", n_features)))
 
     def forward(self, x: Tensor) -> Tensor:
         "Weighted items `(..., n_features)`, each scaled to length 1."
@@ -87,11 +88,19 @@ def class_means(z: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     mask: `(B, S)`, True where an item counts; None for all of them. ValueError: a task
     has no support example with some label.
     """
+    shapes(z=(z, "..."), y=(y, "..."))
     check_features(z, y)
+    shapes(y=(y, "B S"), mask=(mask, "B S"))
+    floating(z=z)
     if mask is not None:
+        mask = mask.bool()
         y, z = y.masked_fill(~mask, 0), z.masked_fill(~mask[..., None], 0)
     check_labels(y)
-    member = F.one_hot(y).to(z.dtype)
+    n = int(y.max()) + 1
+    if n > y.shape[1]:  # more classes than examples
+        gap = min(set(range(y.shape[1] + 1)) - set(y[0].tolist()))
+        raise ValueError(f"task 0 has no support example with label {gap}")
+    member = F.one_hot(y.long(), n).to(z.dtype)
     if mask is not None:
         member = member * mask[..., None].to(z.dtype)
     size = member.sum(1)
@@ -111,14 +120,11 @@ class LearnedPrototypes(nn.Module):
 
     def __init__(self, body: nn.Module, temperature: float = 10.0):
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be positive and finite, got {temperature}"
-            )
-        self.body, self.log_temperature = (
-            body,
-            nn.Parameter(torch.tensor(float(temperature)).log()),
-        )
+        temperature = real("temperature", temperature, above=0)
+        if not isinstance(body, nn.Module):
+            raise ValueError(f"body must be a module, got {shown(body)}")
+        self.body = body
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #30ee148e
 @patch
@@ -147,15 +153,28 @@ def adapt(self: LearnedPrototypes, support: Examples):
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #1a006885
 @patch
 def forward(self: LearnedPrototypes, tasks: TaskBatch) -> Tensor:
-    """The outer loss, a scalar: mean cross-entropy of all valid query items after
-    adaptation.
+    """The outer loss, a scalar: mean cross-entropy of the query sets after adaptation,
+    each over its valid items.
     """
     q, logits = tasks.query, self.adapt(tasks.support)(tasks.query.x)
     check_labels(q.y, logits.shape[-1])
     loss = F.cross_entropy(logits.flatten(0, 1), q.y.flatten(), reduction="none").view(
         q.y.shape
     )
-    return loss.mean() if q.mask is None else (loss * q.mask).sum() / q.mask.sum()
+    if q.mask is None:
+        return loss.mean()
+    return (loss.where(q.mask, 0).sum(1) / q.mask.sum(1)).mean()
+
+# %% ../../nbs/foundations/10_learning_to_learn.ipynb #5e0f10a3
+def _width(body: nn.Module, x: Tensor, labels: list) -> int:
+    "Values that the body gives for a row of x; ValueError where these do not fit."
+    shapes(x=(x, "N+ ..."))
+    if len(x) != len(labels):
+        raise ValueError(f"x has {len(x)} rows but there are {len(labels)} labels")
+    try:
+        return body(x[:1]).shape[-1]
+    except (RuntimeError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"body does not take rows of {shown(x)}: {error}") from error
 
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #d4d4cbd2
 def train_on_classes(
@@ -175,12 +194,13 @@ def train_on_classes(
     epochs: passes over the items. scale: factor of the cosines, in place of a
     temperature.
     """
-    if len(x) != len(labels):
-        raise ValueError(f"x has {len(x)} rows but there are {len(labels)} labels")
+    epochs, lr = whole("epochs", epochs, 0), real("lr", lr, 0)
+    batch_size, scale = whole("batch_size", batch_size), real("scale", scale)
+    seed, labels = whole("seed", seed, None), several("labels", labels)
     number = {name: i for i, name in enumerate(sorted(set(labels)))}
     y = torch.tensor([number[name] for name in labels])
     generator, losses = torch.Generator().manual_seed(seed), []
-    dim = body(x[:1]).shape[-1]
+    dim = _width(body, x, labels)
     vectors = nn.Parameter(
         torch.randn(len(number), dim, generator=generator) / dim**0.5
     )
@@ -212,9 +232,8 @@ def support_classifier(
     """A linear layer on `body` (which gives `n_features` values), fitted to each
     support set by gradient descent. train: `head` (body frozen) or `all`.
     """
-    if train not in ("head", "all"):
-        raise ValueError(f"train={train!r} is not one of 'head', 'all'")
-    head = nn.Linear(n_features, n_way)
+    train = choice("train", train, ("head", "all"))
+    head = nn.Linear(whole("n_features", n_features), whole("n_way", n_way))
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     model = nn.Sequential()
@@ -232,10 +251,8 @@ def frequent_words(texts: Sequence[str], size: int) -> list[str]:
     """Vocabulary: `<s>`, `</s>`, `<unk>` and the most frequent words, `size` entries at
     most; ties in alphabetical order. ValueError: `size` is below 4.
     """
-    if size < 4:
-        raise ValueError(
-            f"size must be at least 4 (three special words and one more), got {size}"
-        )
+    texts = several("texts", texts, str, least=0)
+    size = whole("size", size, least=4)  # three special words and one more
     counts = Counter(
         w[2:] for t in texts for w in text_pieces(t, chars=()) if w.startswith("w ")
     )
@@ -248,7 +265,15 @@ def bigram_counts(texts: Sequence[str], vocabulary: Sequence[str]) -> Tensor:
     """How often word v follows word u in the texts: `(V, V)`, float64, row u, column v.
     Words out of the vocabulary count as `<unk>`.
     """
+    texts = several("texts", texts, str, least=0)
+    vocabulary = several("vocabulary", vocabulary, str)
     number = {w: i for i, w in enumerate(vocabulary)}
+    lacking = {"<s>", "</s>", "<unk>"} - set(number)
+    if lacking or len(number) < len(vocabulary):
+        raise ValueError(
+            "vocabulary must hold '<s>', '</s>', '<unk>' and no word twice, got "
+            f"{vocabulary[:4]} ... of {len(vocabulary)}"
+        )
     counts = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.float64)
     for text in texts:
         words = (
@@ -271,9 +296,13 @@ def next_token_loss(logits: Tensor, counts: Tensor) -> Tensor:
 
     logits, counts: both `(V, V)`. ValueError: the counts are all zero.
     """
+    shapes(logits=(logits, "V V"), counts=(counts, "V V"))
+    floating(logits=logits)
+    if counts.is_complex() or (counts < 0).any():
+        raise ValueError(f"counts must be 0 or more, got {shown(counts)}")
     if not counts.sum() > 0:
         raise ValueError("counts are all zero: there is no pair of words to predict")
-    return -(counts * F.log_softmax(logits, dim=-1)).sum() / counts.sum()
+    return -(counts * logits.log_softmax(-1)).sum() / counts.sum()
 
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #68766c62
 def distillation_loss(
@@ -284,13 +313,15 @@ def distillation_loss(
 
     student_logits, teacher_logits: of one shape `(..., n_classes)`.
     """
+    temperature = real("temperature", temperature, above=0)
+    logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
+    shapes(**{name: (value, "...") for name, value in logits.items()})
+    floating(**logits)
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student logits have shape {tuple(student_logits.shape)}, "
             f"teacher logits {tuple(teacher_logits.shape)}; they must agree"
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(-1).mean()
@@ -308,14 +339,13 @@ def classify(
     learner: has `adapt(support)`, as all meta-learners of this book. n_features: size
     of the hashed features that it was trained on.
     """
-    names = list(examples)
-    if len(names) < 2 or any(
-        isinstance(v, str) or not len(v) for v in examples.values()
-    ):
+    if not isinstance(examples, Mapping) or len(examples) < 2:
         raise ValueError(
             "examples needs at least two names with a list of at least one text each, "
-            f"got {dict(examples)!r}"
+            f"got {shown(examples)}"
         )
+    names = list(examples)
+    examples = {k: several(f"examples[{k!r}]", v, str) for k, v in examples.items()}
     y = torch.tensor([[i for i, name in enumerate(names) for _ in examples[name]]])
     support = Examples(
         hashed_features([t for name in names for t in examples[name]], n_features)[

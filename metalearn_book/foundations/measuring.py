@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..data.arguments import floating, function, low_high, real, several
+from ..data.arguments import shapes, shown, switch, whole
 from .task_models import Predictor
 from .tasks import TaskBatch
 
@@ -29,15 +31,23 @@ __all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'as_w
            'verdict', 'OverSeeds', 'over_seeds']
 
 # %% ../../nbs/foundations/58_measuring.ipynb #0c5774da
+def _as_mask(mask: Tensor, of: Tensor) -> Tensor:
+    "The mask as bool, beside what it is the mask of; ValueError if it does not fit."
+    shapes(mask=(mask, "..."))
+    if mask.is_meta:
+        raise ValueError("mask is on the device 'meta' and holds no values")
+    if of.shape != mask.shape:
+        raise ValueError(
+            f"the mask {tuple(mask.shape)} does not fit queries {tuple(of.shape)}"
+        )
+    return mask.to(of.device, torch.bool)
+
+
 def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over the valid examples of each task: `(B, Q)` -> `(B,)`."
     if mask is None:
         mask = torch.ones_like(values, dtype=torch.bool)
-    mask = mask.to(values.device, torch.bool)
-    if values.shape != mask.shape:
-        raise ValueError(
-            f"the mask {tuple(mask.shape)} does not fit queries {tuple(values.shape)}"
-        )
+    mask = _as_mask(mask, values)
     if not (counted := mask.sum(1)).all():
         empty = (counted == 0).nonzero()[0].item()
         raise ValueError(f"task {empty} has no query that counts; nothing is measured")
@@ -46,12 +56,14 @@ def _over_items(values: Tensor, mask: Tensor | None) -> Tensor:
 # %% ../../nbs/foundations/58_measuring.ipynb #c1a00001
 def _check_labels(prediction: Tensor, y: Tensor, mask: Tensor | None) -> None:
     "ValueError unless logits and labels fit each other."
+    shapes(prediction=(prediction, "..."), y=(y, "..."))
+    floating(prediction=prediction, labels=y if y.is_complex() else None)
     if prediction.shape[:-1] != y.shape:
         raise ValueError(
             f"logits {tuple(prediction.shape)} and labels {tuple(y.shape)} do not "
             "match; expected (B, Q, n_way) and (B, Q)"
         )
-    counted = y if mask is None else y[mask.to(y.device, torch.bool)]
+    counted = y if mask is None else y[_as_mask(mask, y)]
     n_way = prediction.shape[-1]
     if counted.numel() and not 0 <= counted.min() <= counted.max() < n_way:
         raise ValueError(
@@ -82,6 +94,8 @@ def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
 
     prediction: is compared with y. mask: `(B, Q)`, which queries count. ValueError if
     the shapes differ, or a task has no query."""
+    shapes(prediction=(prediction, "..."), y=(y, "..."))
+    floating(prediction=prediction)
     if prediction.shape != y.shape:
         raise ValueError(
             f"predictions {tuple(prediction.shape)} and targets {tuple(y.shape)} "
@@ -89,7 +103,7 @@ def mse(prediction: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         )
     if prediction.dtype in (torch.float16, torch.bfloat16):
         prediction = prediction.float()  # the error keeps its digits
-    error = (prediction - y) ** 2
+    error = (prediction - (y.float() if y.dtype == torch.bool else y)) ** 2
     return _over_items(error.flatten(2).mean(2) if error.dim() > 2 else error, mask)
 
 # %% ../../nbs/foundations/58_measuring.ipynb #cd428597
@@ -105,12 +119,11 @@ _T975 = tuple(float(q) for q in _QUANTILES.split())
 def t_quantile(freedom: int) -> float:
     """The 0.975 quantile of Student's t: half a 95 % interval, in standard errors.
 
-    freedom: degrees of freedom; nan below 1, to four figures above (Fisher's series
-    beyond 30)."""
-    if freedom < 1:
-        return math.nan
+    freedom: degrees of freedom, 1 or more; to four figures (Fisher's series beyond
+    30)."""
+    freedom = whole("freedom", freedom)
     if freedom <= len(_T975):
-        return _T975[int(freedom) - 1]
+        return _T975[freedom - 1]
     z = 1.959964  # the normal quantile
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
@@ -120,7 +133,7 @@ def t_quantile(freedom: int) -> float:
 def rule_of_three(n: int) -> float:
     """The share that an event may have and still, with 5 % chance, not be seen in `n`
     independent trials; about 3/n."""
-    return 1 - 0.05 ** (1 / n)
+    return 1 - 0.05 ** (1 / whole("n", n))
 
 # %% ../../nbs/foundations/58_measuring.ipynb #2b8469b8
 @dataclass(frozen=True)
@@ -139,6 +152,14 @@ class Evaluation:
     bounds: tuple[float, float] | None = None
     is_difference: bool = field(default=False, kw_only=True, compare=False, repr=False)
     _unit = "episode"  # what a value stands for; no field
+
+    def __post_init__(self):
+        shapes(values=(self.values, "n+ ..."))
+        whole("seed", self.seed, None)
+        if self.batch is not None:
+            whole("batch", self.batch)
+        if self.bounds is not None:
+            low_high("bounds", self.bounds)
 
     @property
     def mean(self) -> float:
@@ -180,9 +201,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of `n` independent cases: its lower and upper end.
 
     share: right cases / n. ValueError for a share outside 0 to 1, or no case."""
-    n = as_whole("n", n)
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be from 0 to 1, got {share!r}")
+    n, share = whole("n", n), real("share", share, 0, 1)
     z2 = 1.959964**2 / n
     middle = (share + z2 / 2) / (1 + z2)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
@@ -247,6 +266,9 @@ def draw_watched(tasks, n: int, generator, watch: bool) -> tuple[TaskBatch, list
     tasks: a task distribution. n: episodes. generator: that they are to be drawn by.
     watch: False leaves the others unwatched, and the list empty. ValueError if
     `tasks.sample` gives no TaskBatch."""
+    n, watch = whole("n", n), switch("watch", watch)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {shown(generator)}")
     before = _random_states(tasks, generator) if watch else {}
     again = generator.clone_state() if watch else None
     batch = tasks.sample(n, generator)
@@ -269,6 +291,7 @@ def drawn_elsewhere(moved: list[str], then: str) -> str:
     """What to say of tasks that draw from generators of their own.
 
     moved: their names, by `draw_watched`. then: what follows from it here."""
+    moved = several("moved", moved, str)
     return (
         f"tasks.sample draws from {' and '.join(moved)}, which no seed of this call "
         f"reaches: {then}. Draw from the generator that sample is given instead, or "
@@ -283,13 +306,11 @@ def sizes_of(learner, batch: TaskBatch) -> str:
 
     def of(e):
         parts = e.x if isinstance(e.x, dict) else {"x": e.x}
-        shapes = [f"{name} {tuple(t.shape)}" for name, t in parts.items()]
-        ends = (
-            ""
-            if e.y.is_floating_point() or not e.y.numel()
-            else (f" from {e.y.min().item()} to {e.y.max().item()}")
-        )
-        return f"{', '.join(shapes)}, y {tuple(e.y.shape)}{ends}"
+        sizes = [f"{name} {tuple(t.shape)}" for name, t in parts.items()]
+        ends = ""
+        if not (e.y.is_floating_point() or e.y.is_complex() or e.y.is_meta):
+            ends = f" from {e.y.min().item()} to {e.y.max().item()}"
+        return f"{', '.join(sizes)}, y {tuple(e.y.shape)}{ends}"
 
     named = getattr(learner, "named_parameters", lambda: iter(()))()
     weights = [f"{n} {tuple(p.shape)}" for n, p in named]
@@ -346,9 +367,10 @@ def evaluate(
     The same seed and `tasks_per_batch` give the same episodes to every learner, so that
     results can be compared pairwise; a warning where the tasks draw from elsewhere.
     ValueError: no episode, none at a time, or a metric that gives no value for each."""
-    n_episodes = as_whole("n_episodes", n_episodes)
-    at_once = as_whole("tasks_per_batch", tasks_per_batch)
-    seed, began = as_whole("seed", seed, None), time.perf_counter()
+    n_episodes = whole("n_episodes", n_episodes)
+    at_once = whole("tasks_per_batch", tasks_per_batch)
+    seed, metric = whole("seed", seed, None), function("metric", metric)
+    progress, began = switch("progress", progress), time.perf_counter()
     device, generator = device_of(learner), torch.Generator().manual_seed(seed)
     values, look = [], {"desc": "episodes", "disable": not progress, "leave": False}
     with _evaluation_mode(learner), tqdm(total=n_episodes, **look) as bar:
@@ -371,13 +393,16 @@ def best_of(scores: Mapping, higher_is_better: bool = True):
 
     scores: numbers by what is chosen. higher_is_better: False for an error. ValueError
     where no score is a number."""
-    real = {key: float(v) for key, v in scores.items() if not math.isnan(v)}
-    if not real:
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"scores must be a dict of numbers, got {shown(scores)}")
+    best = max if switch("higher_is_better", higher_is_better) else min
+    numbers = {key: float(v) for key, v in scores.items() if not math.isnan(v)}
+    if not numbers:
         raise ValueError(
             f"none of the {len(scores)} scores is a number; look at the learners that "
             "gave them before one is chosen"
         )
-    return (max if higher_is_better else min)(real, key=real.get)
+    return best(numbers, key=numbers.get)
 
 # %% ../../nbs/foundations/58_measuring.ipynb #c542c76c
 def paired_difference(a: Evaluation, b: Evaluation) -> Evaluation:
@@ -429,6 +454,11 @@ class OverSeeds(Evaluation):
     shared: float = 0.0
     _unit = "run"
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not (isinstance(self.shared, float) and math.isnan(self.shared)):
+            real("shared", self.shared, 0)  # nan: of a single episode
+
     @property
     def ci95(self) -> float:
         "Half-width of the 95 % interval, Eq. (TR-5); nan for a single run."
@@ -441,6 +471,7 @@ def over_seeds(runs: Sequence[Evaluation]) -> OverSeeds:
 
     runs: one for each run. ValueError: fewer than 2, sums over runs, differences in
     some runs only, or episodes that are shared by some runs only."""
+    runs = several("runs", runs, Evaluation, least=0)
     if len(runs) < 2 or any(r._unit == "run" for r in runs):
         raise ValueError(
             "an interval over training runs needs at least 2 runs, each measured over "

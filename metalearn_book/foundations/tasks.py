@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.patch import patch
+from ..data.arguments import low_high, real, several, shapes, shown
+from ..data.arguments import whole
 
 # %% auto #0
 __all__ = ['take', 'Examples', 'TaskBatch', 'check_labels', 'check_features', 'inputs_named', 'SinusoidTasks', 'count_episodes',
@@ -30,13 +32,29 @@ def _leaves(x: Tensor | dict[str, Tensor]) -> list[Tensor]:
     return list(x.values()) if isinstance(x, dict) else [x]
 
 
+def _check_index(x, index: Tensor) -> None:
+    "ValueError unless `index` holds row numbers of all tensors in `x`."
+    if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"index must hold whole numbers, got {shown(index)}")
+    for leaf in _leaves(x):
+        if not isinstance(leaf, Tensor) or not leaf.dim():
+            raise ValueError(f"x must be a tensor with rows, got {shown(leaf)}")
+        if index.numel() and not index.is_meta:
+            low, high = (int(v) for v in torch.aminmax(index))
+            if low < 0 or high >= len(leaf):
+                raise ValueError(
+                    f"index runs from {low} to {high}, but x has {len(leaf)} rows"
+                )
+
+
 def take(
     x: Tensor | dict[str, Tensor],  # pool `(M, ...)`, or a dict of such tensors
     index: Tensor,  # row numbers, of any shape
 ) -> Tensor | dict[str, Tensor]:  # `(*index.shape, ...)`
     """Rows `index` of a tensor, or of every tensor in a dict; the shape of `index`
-    replaces the leading dim.
+    replaces the leading dim. ValueError for what is no row.
     """
+    _check_index(x, index)
     if isinstance(x, dict):
         return {k: v[index] for k, v in x.items()}
     return x[index]
@@ -119,6 +137,9 @@ class Examples:
 
     def __post_init__(self):
         x, y, mask = self.x, self.y, self.mask
+        for name, value in {"y": y, "mask": mask}.items():
+            if not isinstance(value, Tensor) and (name == "y" or value is not None):
+                raise ValueError(f"{name} must be a tensor, got {shown(value)}")
         _check_examples(x, y, mask)
         if mask is not None and not mask.is_meta and not mask.all():
             rows = (torch.arange(len(y), device=y.device)[:, None], _real_rows(mask))
@@ -310,22 +331,16 @@ class SinusoidTasks:
     x_range: tuple[float, float] = (-5.0, 5.0)
 
     def __post_init__(self):
-        if min(self.k_shot, self.n_query) < 1:
-            raise ValueError(
-                "k_shot and n_query must be at least 1, "
-                f"got {self.k_shot} and {self.n_query}"
-            )
+        for name in ("k_shot", "n_query"):
+            setattr(self, name, whole(name, getattr(self, name)))
         for name in ("amplitude", "phase", "x_range"):
-            lo, hi = getattr(self, name)
-            if lo > hi:
-                raise ValueError(
-                    f"{name} must be (low, high) with low <= high, got {(lo, hi)}"
-                )
+            setattr(self, name, low_high(name, getattr(self, name)))
 
 # %% ../../nbs/foundations/20_tasks.ipynb #a318f117
 @patch
 def sample(self: SinusoidTasks, n_tasks: int, generator: torch.Generator) -> TaskBatch:
     "`n_tasks` regression tasks; x of support and query are drawn independently."
+    n_tasks = whole("n_tasks", n_tasks)
 
     def uniform(lo, hi, *shape):
         return lo + (hi - lo) * torch.rand(*shape, generator=generator)
@@ -362,8 +377,10 @@ def count_episodes(
     """The number of different episodes, label order included: support and query are
     sets, Eq. (TASKS-5).
     """
+    n_way, k_shot = whole("n_way", n_way), whole("k_shot", k_shot, 0)
+    n_query = whole("n_query", n_query, 0)
     e = [1] + [0] * n_way
-    for m in sizes:
+    for m in (whole("sizes", m, 0) for m in several("sizes", sizes, least=0)):
         w = (
             math.comb(m, k_shot) * math.comb(m - k_shot, n_query)
             if m >= k_shot + n_query
@@ -421,15 +438,21 @@ def _class_table(labels: Sequence, classes: Sequence) -> tuple[Tensor, Tensor]:
     return table, sizes
 
 # %% ../../nbs/foundations/20_tasks.ipynb #c589f756
+def _shots(k_shot) -> tuple[int, int]:
+    "The least and the largest number of shots; ValueError for what is neither."
+    ends = k_shot if isinstance(k_shot, (tuple, list)) else (k_shot, k_shot)
+    shots = tuple(whole("k_shot", n) for n in ends)
+    if len(shots) != 2 or shots[0] > shots[1]:
+        raise ValueError(
+            f"k_shot must be a number or a range (low, high), got {shown(k_shot)}"
+        )
+    return shots
+
+
 def _check_request(
     n_way: int, shots: tuple[int, int], n_query: int, classes: Sequence, sizes: Tensor
 ) -> None:
-    lo, hi = shots
-    if min(n_way, lo, n_query) < 1 or lo > hi:
-        raise ValueError(
-            "n_way, k_shot and n_query must be at least 1 (k_shot may be a range "
-            f"(low, high)), got {n_way}, {shots}, {n_query}"
-        )
+    hi = shots[1]
     if n_way > len(classes):
         raise ValueError(
             f"n_way={n_way} asks for more classes than the {len(classes)} there are"
@@ -470,15 +493,18 @@ class ClassPool:
     """
 
     def __init__(self, x, labels: Sequence, classes: Sequence | None = None):
+        labels = several("labels", labels, least=0)
         labels = [v.item() if isinstance(v, Tensor) else v for v in labels]
         for leaf in _leaves(x):
+            shapes(x=(leaf, "M ..."))
             if len(leaf) != len(labels):
                 raise ValueError(
                     f"x has {len(leaf)} rows but there are {len(labels)} labels"
                 )
         if not labels:
             raise ValueError("the pool is empty; pass at least one row for each class")
-        classes = sorted(set(labels)) if classes is None else list(classes)
+        classes = sorted(set(labels)) if classes is None else classes
+        classes = several("classes", classes, least=0)
         _check_classes(classes, set(labels))
         self.x, self.labels, self.classes = x, labels, classes
         self.table, self.sizes = _class_table(labels, classes)
@@ -559,10 +585,8 @@ class ClassTasks(ClassPool):
         classes: Sequence | None = None,
     ):
         super().__init__(x, labels, classes)
-        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
-        self.shots = (
-            tuple(k_shot) if isinstance(k_shot, (tuple, list)) else (k_shot, k_shot)
-        )
+        self.n_way, self.n_query = whole("n_way", n_way), whole("n_query", n_query)
+        self.k_shot, self.shots = k_shot, _shots(k_shot)
         _check_request(n_way, self.shots, n_query, self.classes, self.sizes)
 
     def __repr__(self) -> str:
@@ -578,7 +602,7 @@ def sample(self: ClassTasks, n_tasks: int, generator: torch.Generator) -> TaskBa
     """`n_tasks` episodes: support `(B, n_way * k_shot, ...)`, query
     `(B, n_way * n_query, ...)`, labels in the order of drawing.
     """
-    lo, hi = self.shots
+    (lo, hi), n_tasks = self.shots, whole("n_tasks", n_tasks)
     classes = self.draw_classes(n_tasks, self.n_way, generator)
     items = self.draw_items(classes, hi + self.n_query, generator)
     support, query = items[..., :hi], items[..., hi:]
@@ -602,7 +626,7 @@ def _words(text: str) -> list[str]:
 
 
 def _bucket(word: str, n: int) -> int:
-    return zlib.crc32(word.encode("utf-8")) % n
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % n
 
 # %% ../../nbs/foundations/20_tasks.ipynb #48833dcf
 def hashed_ngrams(
@@ -612,11 +636,8 @@ def hashed_ngrams(
     normalize: bool = True,  # rows of Euclidean length 1
 ) -> Tensor:  # counts `(N, dim)`
     "Counts of hashed word n-grams; nothing is learned, so nothing leaks."
-    if isinstance(texts, str):
-        raise ValueError("texts must be a list of strings, got one string")
-    if dim < 1 or longest < 1:
-        raise ValueError(f"dim and longest must be at least 1, got {dim} and {longest}")
-    cells = []
+    texts, dim = several("texts", texts, str, least=0), whole("dim", dim)
+    longest, cells = whole("longest", longest), []
     for i, text in enumerate(texts):
         words = _words(text)
         cells += [
@@ -640,6 +661,9 @@ def hashed_words(
     """Padded rows of hashed word numbers with their mask, in the form that text
     encoders take. ValueError: a text has no word.
     """
+    texts, n_ids = several("texts", texts, str, least=0), whole("n_ids", n_ids, 2)
+    if max_length is not None:
+        max_length = whole("max_length", max_length)
     rows = [
         [1 + _bucket(w, n_ids - 1) for w in _words(text)][:max_length] for text in texts
     ]
@@ -724,6 +748,12 @@ def _check_texts(support: Tensor, query: Tensor, texts: Sequence[str]) -> None:
             )
 
 # %% ../../nbs/foundations/20_tasks.ipynb #6eef986b
+def _by_row(name: str, values, n_rows: int, kind: type | None = None) -> list:
+    "One value for each row of the pool; ValueError where there are fewer."
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return several(name, values, kind, least=n_rows)
+
+
 def check_episode(
     batch: TaskBatch,
     labels: Sequence | None = None,  # class of each row of the pool, to check labels
@@ -732,6 +762,8 @@ def check_episode(
     """Raise ValueError if an episode leaks: a class or an item twice, an item or a text
     in both sets, labels that tell the class.
     """
+    if not isinstance(batch, TaskBatch):
+        raise ValueError(f"batch must be a TaskBatch, got {shown(batch)}")
     missing = [
         k for k in ("classes", "support_items", "query_items") if k not in batch.info
     ]
@@ -742,10 +774,12 @@ def check_episode(
         )
     support, query = _item_rows(batch)
     _check_rows(batch, support, query)
+    n_rows = 1 + int(torch.cat([support, query], 1).max())
     if labels is not None:
+        labels = _by_row("labels", labels, n_rows)
         _check_labels(batch, support, query, labels)
     if texts is not None:
-        _check_texts(support, query, texts)
+        _check_texts(support, query, _by_row("texts", texts, n_rows, str))
     classes = batch.info["classes"]
     ascending = (classes[:, 1:] > classes[:, :-1]).all()
     if ascending and len(classes) * math.lgamma(classes.shape[1] + 1) > math.log(1e6):
@@ -761,7 +795,9 @@ def check_split(parts: Mapping[str, Collection]) -> None:
 
     Pass class lists, or the labels of the rows of each part.
     """
-    sets = {name: set(classes) for name, classes in parts.items()}
+    if not isinstance(parts, Mapping):
+        raise ValueError(f"parts must be a dict of class lists, got {shown(parts)}")
+    sets = {k: set(several(f"parts[{k!r}]", v, least=0)) for k, v in parts.items()}
     if empty := [name for name, classes in sets.items() if not classes]:
         raise ValueError(f"part {empty[0]!r} of the split has no class")
     names = list(sets)
@@ -780,9 +816,13 @@ def near_duplicates(
     threshold: float = 0.8,  # least Jaccard index of the two sets of words
 ) -> list[tuple[int, int, float]]:  # (row, later row, Jaccard index)
     "Pairs of texts that share most of their words."
-    groups: dict = {}
-    for i in range(len(texts)):
-        groups.setdefault(None if labels is None else labels[i], []).append(i)
+    texts, groups = several("texts", texts, str, least=0), {}
+    threshold = real("threshold", threshold, 0, 1)
+    keys = [None] * len(texts) if labels is None else _by_row("labels", labels, 0)
+    if len(keys) != len(texts):
+        raise ValueError(f"got {len(texts)} texts, but {len(keys)} labels")
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
     found = []
     for rows in groups.values():
         sets = [set(normalized_text(texts[i]).split()) for i in rows]

@@ -35,10 +35,11 @@ __all__ = ['NotFinite', 'meta_step', 'History', 'Best', 'save_checkpoint', 'load
            'describe_run', 'run_differences', 'resume', 'Update', 'Validation', 'Checkpoint', 'meta_train']
 
 # %% ../../nbs/foundations/60_training.ipynb #5e0c17a4
-from ..data.files import read_sealed, write_sealed
+from ..data.arguments import function, real, switch, whole
+from ..data.files import path_of, read_sealed, write_sealed
 
 # %% ../../nbs/foundations/60_training.ipynb #d6000001
-from .measuring import accuracy, as_whole, device_of
+from .measuring import accuracy, device_of
 from .measuring import draw_watched, drawn_elsewhere
 from .measuring import evaluate, generator_state, mse
 from .measuring import sizes_of
@@ -89,26 +90,11 @@ def _check_gradient(learner: nn.Module, norm: Tensor | None, optimizer) -> None:
     raise NotFinite(f"the norm of the outer gradient is {size}{where}")
 
 # %% ../../nbs/foundations/60_training.ipynb #c1a00020
-def _rate(name: str, value) -> float:
-    "A finite number, 0 or more, as Python's float; ValueError names what was given."
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
-    return number
-
-
 def _positive(name: str, value) -> float | None:
-    "A positive number, as Python's float, or None."
-    if value is None or (not isinstance(value, str) and value == math.inf):
+    "A positive number, infinity among it, as Python's float, or None."
+    if value is None or isinstance(value, (float, np.floating)) and value == math.inf:
         return None if value is None else math.inf
-    if not (number := _rate(name, value)):
-        raise ValueError(
-            f"{name} must be positive, got {value!r}; None leaves the gradient alone"
-        )
-    return number
+    return real(name, value, above=0)
 
 # %% ../../nbs/foundations/60_training.ipynb #38352dc9
 def meta_step(
@@ -482,7 +468,7 @@ def _writer(log_dir):
             "log_dir asks for TensorBoard, which is not installed: pip install "
             "tensorboard, or leave log_dir out"
         ) from error
-    return SummaryWriter(str(log_dir))
+    return SummaryWriter(str(path_of(log_dir, "log_dir")))
 
 # %% ../../nbs/foundations/60_training.ipynb #26d076a7
 def _normalized(options, **values) -> None:
@@ -495,7 +481,7 @@ def _at_least_one(options, *names: str) -> None:
     "These fields as whole numbers; ValueError if one is none or below 1."
     kind = type(options).__name__
     for name in names:
-        value = as_whole(f"{name} of {kind}", getattr(options, name))
+        value = whole(f"{name} of {kind}", getattr(options, name))
         _normalized(options, **{name: value})
 
 # %% ../../nbs/foundations/60_training.ipynb #0e443d9d
@@ -514,6 +500,8 @@ class Update:
     clip_norm: float | None = 10.0
 
     def __post_init__(self):
+        if self.schedule is not None:
+            function("schedule of Update", self.schedule)
         clip_norm = _positive("clip_norm of Update", self.clip_norm)
         _normalized(self, clip_norm=clip_norm)
 
@@ -540,12 +528,14 @@ class Validation:
     def __post_init__(self):
         given = () if self.patience is None else ("patience",)
         _at_least_one(self, "every", "episodes", *given)
+        function("metric of Validation", self.metric)
         if self.metric is mse and self.higher_is_better:
             raise ValueError(
                 "metric=mse is an error: pass higher_is_better=False, or the worst "
                 "weights are kept as the best"
             )
-        _normalized(self, higher_is_better=bool(self.higher_is_better))
+        higher = switch("higher_is_better of Validation", self.higher_is_better)
+        _normalized(self, higher_is_better=higher)
 
 # %% ../../nbs/foundations/60_training.ipynb #09ae53ea
 @dataclass(frozen=True)
@@ -560,7 +550,7 @@ class Checkpoint:
 
     def __post_init__(self):
         _at_least_one(self, "every")
-        _normalized(self, path=Path(self.path))
+        _normalized(self, path=path_of(self.path, "path of Checkpoint"))
 
 # %% ../../nbs/foundations/60_training.ipynb #c1a00027
 def _check_optimizer(optimizer, trainable: list) -> None:
@@ -577,7 +567,7 @@ def _check_optimizer(optimizer, trainable: list) -> None:
             "learner.parameters(), or pass a function of the parameters"
         )
     for group in optimizer.param_groups:
-        _rate("the learning rate of the optimizer", group.get("lr", 0.0))
+        real("the learning rate of the optimizer", group.get("lr", 0.0), 0)
 
 # %% ../../nbs/foundations/60_training.ipynb #598ed33a
 def _prepare(learner, update: Update, outer_lr: float, seed: int, accelerator) -> tuple:
@@ -877,8 +867,9 @@ def meta_train(
     stored run goes on, and on the CPU gives the numbers of an uninterrupted one.
     ValueError for settings that do not fit or belong to another run, RuntimeError for
     values that are not finite, tasks that can't be resumed, a damaged checkpoint."""
-    steps, n = as_whole("steps", steps), as_whole("tasks_per_step", tasks_per_step)
-    outer_lr, seed = _rate("outer_lr", outer_lr), as_whole("seed", seed, None)
+    steps, n = whole("steps", steps), whole("tasks_per_step", tasks_per_step)
+    outer_lr, seed = real("outer_lr", outer_lr, 0), whole("seed", seed, None)
+    progress = switch("progress", progress)
     world = 1 if accelerator is None else accelerator.num_processes
     rank = 0 if accelerator is None else accelerator.process_index
     _check_settings(n, world)

@@ -803,7 +803,8 @@ BOOK = {
     B + "display.Displayable": R(lambda: {"text_plain": "x"}, use=str,
                                  kinds={"text_plain": "text"}),
     B + "display.format_value": R(
-        lambda: {"value": 0.5, "percent": True, "digits": 3}
+        lambda: {"value": 0.5, "percent": True, "digits": 3},
+        kinds={"value": "leave"},  # anything: nan is shown as a dash
     ),
     B + "display.show_table": R(
         lambda: {"rows": [{"a": 1.0}], "caption": "c", "percent": ("a",), "digits": 3},
