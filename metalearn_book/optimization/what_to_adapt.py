@@ -240,7 +240,7 @@ def representations(
     adaptation: name -> two tensors `(B, Q, d)`.
 
     Outputs of more than two dimensions are averaged over all positions behind axis 1,
-    the channels. ValueError for a layer that is not there, and for queries with padding.
+    the channels. ValueError for a layer that is not there, or queries with padding.
     """
     loop, modules = learner.loop, dict(learner.loop.model.named_modules())
     layers = several("layers", layers, str)
