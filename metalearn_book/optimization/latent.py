@@ -42,13 +42,20 @@ def _check_gaussian(exponent: Tensor, **tensors: Tensor) -> None:
 def reparameterize(
     mean: Tensor,  # any shape
     log_std: Tensor,  # logarithm of the standard deviation, same shape
-    noise: Tensor | None = None,  # standard normal, same shape; drawn if None
+    noise: Tensor | None = None,  # standard normal, (..., *shape); drawn if None
 ) -> Tensor:
     """A Gaussian sample that is differentiable in mean and standard deviation, Eq.
     (LEO-2).
     """
+    _check_gaussian(log_std, mean=mean, log_std=log_std)
     noise = torch.randn_like(mean) if noise is None else noise
-    _check_gaussian(log_std, mean=mean, log_std=log_std, noise=noise)
+    shapes(mean=(mean, "..."), noise=(noise, "..."))
+    floating(noise=noise)
+    if noise.shape[max(0, noise.dim() - mean.dim()) :] != mean.shape:
+        raise ValueError(
+            f"noise must have the shape of the mean {tuple(mean.shape)}, or many of "
+            f"them, got {tuple(noise.shape)}"
+        )
     return mean + log_std.exp() * noise
 
 # %% ../../nbs/optimization/50_latent.ipynb #aed1f713
