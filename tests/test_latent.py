@@ -118,7 +118,7 @@ def test_other_bad_input():
         leo().adapt(Examples({"x": b.support.x}, b.support.y))
     with pytest.raises(ValueError, match="features"):
         leo().adapt(Examples(b.support.x[..., None], b.support.y))
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="steps must be at least 0"):
         leo().adapt(b.support, inner_steps=-1)
     with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode"):
         leo().adapt(b.support)
@@ -128,10 +128,12 @@ def test_other_bad_input():
     "options, message",
     [
         ({"latent_dim": 0}, "at least 1"),
-        ({"inner_steps": -1}, "0 or more"),
-        ({"finetune_steps": -2}, "0 or more"),
-        ({"kl_weight": -0.1}, "negative"),
-        ({"encoder_penalty": -1.0}, "negative"),
+        ({"inner_steps": -1}, "inner_steps must be at least 0"),
+        ({"finetune_steps": -2}, "finetune_steps must be at least 0"),
+        ({"dropout": 1.0}, "dropout must be a finite number at least 0 and below 1"),
+        ({"start_std": 0.0}, "start_std must be a finite number above 0"),
+        ({"kl_weight": -0.1}, "kl_weight must be a finite number at least 0"),
+        ({"encoder_penalty": -1.0}, "encoder_penalty must be"),
     ],
 )
 def test_bad_options(options, message):

@@ -10,7 +10,8 @@ from torch import nn
 
 from metalearn_book.foundations.bilevel import mse_per_task
 from metalearn_book.foundations.inner_loop import SGD, Adam, InnerLoop
-from metalearn_book.foundations.tasks import ClassTasks, SinusoidTasks
+from metalearn_book.foundations.tasks import ClassTasks, Examples
+from metalearn_book.foundations.tasks import SinusoidTasks, TaskBatch
 from metalearn_book.foundations.training import meta_train
 from metalearn_book.optimization.learned_optimizer import (
     FitNetworks,
@@ -96,9 +97,11 @@ def test_problems_slice_move_and_refuse():
     start = problems.start()
     start["theta"] = None
     assert problems.start()["theta"] is not None
-    with pytest.raises(ValueError, match="same leading dim"):
+    with pytest.raises(
+        ValueError, match="must have the shape .B ...., got .3,., while"
+    ):
         Problems({"a": torch.zeros(2)}, b=torch.zeros(3))
-    with pytest.raises(ValueError, match="dim=0"):
+    with pytest.raises(ValueError, match="dim must be at least 1"):
         QuadraticProblems(0)
 
 
@@ -121,7 +124,7 @@ def test_unroll_in_two_parts_is_one_run():
         second, params, _ = unroll(optimizer, problems, 5, params, state)
     torch.testing.assert_close(torch.cat([first[:, :-1], second], 1), whole)
     torch.testing.assert_close(params["theta"], end["theta"])
-    with pytest.raises(ValueError, match="steps=-1"):
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         unroll(optimizer, problems, -1)
 
 
@@ -208,7 +211,7 @@ def test_learned_rates_by_tensor_and_step():
     )
     with pytest.raises(ValueError, match="no rate was learned for"):
         rates.step({"c": ones["a"]}, {"c": ones["a"]}, rates.init({}))
-    with pytest.raises(ValueError, match="positive rate"):
+    with pytest.raises(ValueError, match="lr must be a finite number above 0"):
         LearnedRates(["a"], lr=-1)
 
 
@@ -223,7 +226,9 @@ def test_chebyshev_rates_reach_the_bound(kappa, steps):
     assert bound == pytest.approx(
         1 / math.cosh(steps * math.acosh((kappa + 1) / (kappa - 1))), rel=1e-9
     )
-    with pytest.raises(ValueError, match="0 < mu < L"):
+    with pytest.raises(
+        ValueError, match="L must be a finite number above|mu must be|steps must be"
+    ):
         chebyshev_rates(2.0, 1.0, 3)
 
 
@@ -324,7 +329,7 @@ def test_tune_finds_the_rate_of_a_known_problem():
         1.0,
         0.5,
     ]
-    with pytest.raises(ValueError, match="lr=0"):
+    with pytest.raises(ValueError, match="lr must be a finite number above 0"):
         WithRate(SGD(), 0)
 
 
@@ -482,26 +487,35 @@ def test_scheduler_scales_the_updates():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: MetaOptimizer(net().parameters(), lr=0.0), "lr must be positive"),
-        (lambda: MetaOptimizer(net().parameters(), lr=math.nan), "lr must be positive"),
+        (
+            lambda: MetaOptimizer(net().parameters(), lr=0.0),
+            "lr must be a finite number above 0",
+        ),
+        (
+            lambda: MetaOptimizer(net().parameters(), lr=math.nan),
+            "lr must be a finite number above 0",
+        ),
         (
             lambda: MetaOptimizer(net().parameters(), meta_lr=-1.0),
-            "meta_lr positive or 0",
+            "meta_lr must be a finite number at least 0",
         ),
-        (lambda: MetaOptimizer(net().parameters(), meta_lr=math.inf), "both finite"),
+        (
+            lambda: MetaOptimizer(net().parameters(), meta_lr=math.inf),
+            "must be a finite number",
+        ),
         (
             lambda: MetaOptimizer([{"params": net().parameters(), "lr": -0.1}]),
-            "lr=-0.1",
+            "lr must be a finite number above 0",
         ),
         (
             lambda: MetaOptimizer(
                 [{"params": net().parameters(), "meta_lr": math.nan}]
             ),
-            "meta_lr=nan",
+            "meta_lr must be a finite number at least 0",
         ),
         (
             lambda: MetaOptimizer(net().parameters(), per="layer"),
-            "is not 'group', 'tensor' or 'parameter'",
+            "per must be one of 'group'",
         ),
         (
             lambda: MetaOptimizer(net().parameters(), base=torch.optim.SGD),
@@ -511,7 +525,7 @@ def test_scheduler_scales_the_updates():
             lambda: MetaOptimizer(net().parameters(), base="adam"),
             "str is not a functional optimizer",
         ),
-        (lambda: MetaOptimizer([]), "empty parameter list"),
+        (lambda: MetaOptimizer([]), "params must hold at least 1"),
         (
             lambda: as_torch_optimizer(torch.optim.Adam(net().parameters()), net()),
             "Adam is not a functional optimizer",
@@ -520,23 +534,41 @@ def test_scheduler_scales_the_updates():
             lambda: as_torch_optimizer(LSTMOptimizer, net()),
             "LSTMOptimizer is not a functional optimizer",
         ),
-        (lambda: as_torch_optimizer(SGD(), net(), lr=0.0), "multiplies the updates"),
-        (lambda: LSTMOptimizer(hidden=0), "sizes must be at least 1"),
-        (lambda: LSTMOptimizer(p=-1), "p positive"),
-        (lambda: LearnedRates([]), "at least one name"),
-        (lambda: LearnedRates(["a"], steps=0), "one step"),
-        (lambda: RMSprop(decay=1.0), "decay must lie in"),
-        (lambda: WithRate(SGD(), math.inf), "positive and finite"),
-        (lambda: QuadraticProblems(3, size=0.0), "size positive"),
+        (
+            lambda: as_torch_optimizer(SGD(), net(), lr=0.0),
+            "lr must be a finite number above 0",
+        ),
+        (lambda: LSTMOptimizer(hidden=0), "hidden must be at least 1"),
+        (lambda: LSTMOptimizer(p=-1), "p must be a finite number above 0"),
+        (lambda: LearnedRates([]), "names must hold at least 1"),
+        (lambda: LearnedRates(["a"], steps=0), "steps must be at least 1"),
+        (
+            lambda: RMSprop(decay=1.0),
+            "decay must be a finite number at least 0 and below 1",
+        ),
+        (lambda: WithRate(SGD(), math.inf), "lr must be a finite number above 0"),
+        (
+            lambda: QuadraticProblems(3, size=0.0),
+            "size must be a finite number above 0",
+        ),
         (lambda: quadratics()[2], r"take a slice, such as problems\[2:3\]"),
         (lambda: LearnToOptimize(WithRate(SGD(), 0.1)), "nothing to learn"),
         (
             lambda: optimize(lstm(), quadratics(), 2, batch=0),
-            "at least one problem at a time",
+            "batch must be at least 1",
         ),
         (lambda: tune(SGD(), [0.1, 0.2], quadratics(), 2), "three different rates"),
         (lambda: tune(SGD(), [], quadratics(), 2), "three different rates"),
-        (lambda: FitNetworks(nn.Linear(2, 2), None, l2=-1.0), "l2=-1.0"),
+        (lambda: tune(SGD(), 0.1, quadratics(), 2), "rates must be a list"),
+        (lambda: optimize(lstm(), quadratics()[:0], 2), "number of problems must be"),
+        (
+            lambda: as_torch_optimizer(SGD(), torch.ones(2)),
+            "params must be a list of parameters",
+        ),
+        (
+            lambda: FitNetworks(nn.Linear(2, 2), None, l2=-1.0),
+            "l2 must be a finite number at least 0",
+        ),
     ],
 )
 def test_bad_input_is_explained(call, message):
@@ -571,3 +603,32 @@ def test_every_functional_optimizer_keeps_dtype_and_device():
             losses.dtype == params["theta"].dtype == torch.float64
             and not losses.requires_grad
         )
+
+
+def test_hidden_examples_of_a_support_set_are_not_fitted():
+    class Padded:
+        "Sinusoids with two rows of padding in each set."
+
+        def __init__(self, junk):
+            self.junk = junk
+
+        def sample(self, n, generator):
+            tasks = SinusoidTasks(k_shot=4).sample(n, generator)
+
+            def padded(e):
+                rows = torch.full((n, 2, 1), self.junk)
+                mask = torch.arange(e.n_items + 2).expand(n, -1) < e.n_items
+                return Examples(*(torch.cat([v, rows], 1) for v in (e.x, e.y)), mask)
+
+            return TaskBatch(padded(tasks.support), padded(tasks.query))
+
+    losses = [
+        optimize(
+            WithRate(SGD(), 0.01),
+            FitNetworks(nn.Linear(1, 1), tasks, mse_per_task, l2=0.1).sample(3, gen()),
+            4,
+        )
+        for tasks in (SinusoidTasks(k_shot=4), Padded(0.0), Padded(1e6))
+    ]
+    torch.testing.assert_close(losses[1], losses[2])
+    torch.testing.assert_close(losses[0], losses[1])

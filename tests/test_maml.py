@@ -366,9 +366,9 @@ def test_meta_training_makes_the_step_useful():
 
 def test_errors_say_what_to_do():
     learner, tasks = MAML(sine_net(), mse_per_task).double(), sinusoids()
-    with pytest.raises(ValueError, match="inner_steps=-1"):
+    with pytest.raises(ValueError, match="inner_steps must be at least 0, got -1"):
         learner.adapt(tasks.support, -1)
-    with pytest.raises(ValueError, match="steps is empty"):
+    with pytest.raises(ValueError, match="steps must hold at least 1"):
         adaptation_curve(learner, SinusoidTasks(), ())
     with pytest.raises(ValueError, match="matches no"):
         MAML(sine_net(), mse_per_task, adapt="nothing.*")
@@ -422,5 +422,25 @@ def test_the_omniglot_network(pool):
         20,
     )
     assert {n.split(".")[0] for n, _ in conv4(5).named_parameters()} == {"body", "head"}
-    with pytest.raises(ValueError, match="pool='mean' is not 'stride' or 'max'"):
+    with pytest.raises(
+        ValueError, match="pool must be one of 'stride', 'max', got 'mean'"
+    ):
         conv4(5, pool="mean")
+
+
+def test_hidden_queries_do_not_change_the_accuracies():
+    "Their inputs would enter the statistics of BatchNorm."
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    learner = MAML(model, inner_lr=0.1, inner_steps=1)
+    x, y = torch.randn(2, 6, 3, generator=gen()), torch.tensor([[0, 1] * 3] * 2)
+    mask = torch.arange(8).expand(2, -1) < 6
+    full = Examples(x, y)
+    junk = Examples(
+        torch.cat([x, torch.full((2, 2, 3), 1e3)], 1),
+        torch.cat([y, torch.full((2, 2), 9)], 1),
+        mask,
+    )
+    plain = pre_post(learner, TaskBatch(full, full), cross_entropy_per_task)
+    padded = pre_post(learner, TaskBatch(full, junk), cross_entropy_per_task)
+    for name, value in plain.items():
+        torch.testing.assert_close(padded[name], value)

@@ -421,9 +421,9 @@ def test_bad_input():
         CarryingReptile(sine_net(), optimizer=Adam())
     with pytest.raises(ValueError, match="momentum from one task"):
         CarryingReptile(sine_net(), optimizer=SGD(0.9))
-    with pytest.raises(ValueError, match="inner_steps=-2"):
+    with pytest.raises(ValueError, match="inner_steps must be at least 0, got -2"):
         Reptile(sine_net(), mse_per_task).adapt(sinusoids().support, -2)
-    with pytest.raises(ValueError, match="curvature must be"):
+    with pytest.raises(ValueError, match="curvature must have the shape"):
         resting_points(torch.eye(2), torch.zeros(1, 2), 0.1, 1)
 
 

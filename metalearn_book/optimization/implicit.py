@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, function, real, several
+from ..data.arguments import shapes, whole
 from ..foundations.inner_loop import SGD, Adam, InnerLoop, Path
 from ..foundations.task_models import Params
 from ..foundations.bilevel import cross_entropy_per_task
@@ -24,7 +26,7 @@ from ..foundations.task_models import Predictor
 from ..foundations.bilevel import quadratic_form
 from ..foundations.inner_loop import detached, fill_unused, refuse_kept
 from ..foundations.self_check import KeptState, leaves_of
-from ..foundations.tasks import Examples, TaskBatch
+from ..foundations.tasks import Examples, TaskBatch, inputs_named
 from .maml import MAML
 
 # %% auto #0
@@ -33,17 +35,11 @@ __all__ = ['SOLVERS', 'check_lam', 'ProximalAnswer', 'to_rows', 'from_rows', 'Re
            'inner_residual', 'SolvesBackward', 'RunsForward', 'ImplicitLoop', 'ImplicitMAML', 'MixedPath', 'MixedLoop']
 
 # %% ../../nbs/optimization/40_implicit.ipynb #e35e761a
-def check_lam(lam: float) -> None:
-    "ValueError unless the proximal weight is a positive, finite number."
-    if (
-        isinstance(lam, bool)
-        or not isinstance(lam, (int, float))
-        or not 0 < lam < math.inf
-    ):
-        raise ValueError(
-            f"lam={lam!r}: the proximal weight must be a positive, finite number; "
-            "without it the inner solution does not depend on the start"
-        )
+def check_lam(lam: float) -> float:
+    """The proximal weight as a float. ValueError unless it is finite and positive:
+    without it the inner solution does not depend on the start.
+    """
+    return real("lam", lam, above=0)
 
 # %% ../../nbs/optimization/40_implicit.ipynb #95a45f0e
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class ProximalAnswer:
     lam: float
 
     def __post_init__(self):
-        check_lam(self.lam)
+        object.__setattr__(self, "lam", check_lam(self.lam))
 
     @cached_property
     def _parts(self) -> tuple[Tensor, ...]:
@@ -96,13 +92,30 @@ def optimum(self: ProximalAnswer) -> Tensor:
 # %% ../../nbs/optimization/40_implicit.ipynb #865eafa9
 def to_rows(params: Params) -> Tensor:
     "Task parameters name -> `(B, *shape)` as one row for each task, `(B, d)`."
+    several("params", params.values())
+    shapes(**{n: (p, "B ...") for n, p in params.items()})
     return torch.cat([p.flatten(1) for p in params.values()], 1)
 
 
 def from_rows(rows: Tensor, like: Params) -> Params:
     "Rows `(B, d)` as task parameters with the names and shapes of `like`."
-    pieces = rows.split([p[0].numel() for p in like.values()], 1)
+    sizes = [p.shape[1:].numel() for p in like.values()]
+    named = {f"like[{n!r}]": (p, "B ...") for n, p in like.items()}
+    shapes(rows=(rows, f"B {sum(sizes)}"), **named)
+    pieces = rows.split(sizes, 1)
     return {n: piece.reshape(p.shape) for (n, p), piece in zip(like.items(), pieces)}
+
+# %% ../../nbs/optimization/40_implicit.ipynb #19302ee0
+def _check_params(loop: InnerLoop, support: Examples, params: Params) -> None:
+    "ValueError unless `params` are those of the engine, once for each task."
+    own = loop.start()
+    if set(params) != set(own):
+        raise ValueError(
+            f"params must be those that adapt, {list(own)[:8]}, got {list(params)[:8]}"
+        )
+    forms = {n: " ".join(map(str, ("B", *p.shape))) for n, p in own.items()}
+    named = {f"params[{n!r}]": (p, forms[n]) for n, p in params.items()}
+    shapes(**{"support.y": (support.y, "B ...")}, **named)
 
 # %% ../../nbs/optimization/40_implicit.ipynb #19302ee1
 class ReverseProducts:
@@ -120,11 +133,12 @@ class ReverseProducts:
         params: Params,
         shared: Sequence[Tensor] = (),
     ):
+        _check_params(loop, support, params)
         self.at, self.shared = (
             {n: p.detach().requires_grad_() for n, p in params.items()},
             list(shared),
         )
-        with torch.enable_grad():
+        with torch.enable_grad(), inputs_named(support):
             per_task = loop.loss_fn(
                 loop.predict(self.at, support.x, support.mask), support.y, support.mask
             )
@@ -223,6 +237,7 @@ class ForwardProducts(ReverseProducts):
         params: Params,
         shared: Sequence[Tensor] = (),
     ):
+        _check_params(loop, support, params)
         self.loop, self.support, self.at, self.shared = (
             loop,
             support,
@@ -233,7 +248,7 @@ class ForwardProducts(ReverseProducts):
     @cached_property
     def gradient(self) -> Params:
         "The support gradients at `params`."
-        with torch.enable_grad():
+        with torch.enable_grad(), inputs_named(self.support):
             leaves = {n: p.clone().requires_grad_() for n, p in self.at.items()}
             per_task = self.loop.loss_fn(
                 self.loop.predict(leaves, self.support.x, self.support.mask),
@@ -285,15 +300,25 @@ def _lengths(rows: Tensor) -> Tensor:
     return rows.norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
 
 # %% ../../nbs/optimization/40_implicit.ipynb #44a98bd6
-def _check_system(b: Tensor, iterations: int) -> None:
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+def _check_system(b: Tensor, matvec: Callable) -> None:
+    function("matvec", matvec, "a function of v (B, d)")
+    shapes(b=(b, "B+ d+"))
+    floating(b=b)
     if not torch.isfinite(b).all():
         raise RuntimeError(
             f"the query gradient of {int((~torch.isfinite(b)).any(1).sum())} of "
             f"{len(b)} tasks is not finite; lower inner_lr, raise lam or look at the "
             "tasks' data"
         )
+
+
+def _times(matvec: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    "M v, of the shape of v `(B, d)`."
+    Mv = matvec(v)
+    if not isinstance(Mv, Tensor) or Mv.shape != v.shape:
+        got = tuple(Mv.shape) if isinstance(Mv, Tensor) else repr(Mv)
+        raise ValueError(f"matvec(v) must have the shape {tuple(v.shape)}, got {got}")
+    return Mv
 
 # %% ../../nbs/optimization/40_implicit.ipynb #49cc3d90
 def conjugate_gradient(
@@ -305,18 +330,22 @@ def conjugate_gradient(
     """Solve M x = b for all rows at once, Eq. (IM-8). A row that meets p·Mp <= 0 stops
     with what it has (with b if that is nothing) and is marked.
     """
-    _check_system(b, iterations)
+    _check_system(b, matvec)
+    iterations = whole("iterations", iterations)
+    tolerance = real("tolerance", tolerance, least=0)
     x, r, p, rr = torch.zeros_like(b), b, b, (b * b).sum(1, keepdim=True)
     goal, count = tolerance**2 * rr, torch.zeros_like(rr, dtype=torch.long)
     active, negative = rr > goal, torch.zeros_like(rr, dtype=torch.bool)
     for _ in range(iterations):
         if not active.any():
             break
-        Mp = matvec(p)
+        Mp = _times(matvec, p)
         curvature = (p * Mp).sum(1, keepdim=True)
         if not torch.isfinite(curvature).all():
             raise RuntimeError(
-                "a Hessian-vector product is not finite; lower inner_lr or raise lam"
+                "a Hessian-vector product is not finite: matvec(v) for "
+                f"{int((~curvature.isfinite()).sum())} of {len(b)} tasks; lower "
+                "inner_lr or raise lam"
             )
         count, bad = count + active, active & (curvature <= 0)
         first = bad & (count == 1)
@@ -340,12 +369,11 @@ def neumann(
     matvec: v `(B, d)` -> M v. b: `(B, d)`. ValueError for less than one term or a step
     that is not positive, RuntimeError where b is not finite.
     """
-    _check_system(b, terms)
-    if not 0 < step < math.inf:
-        raise ValueError(f"step={step}: the step size must be positive and finite")
+    _check_system(b, matvec)
+    terms, step = whole("terms", terms), real("step", step, above=0)
     x, r = step * b, b
     for _ in range(terms - 1):
-        r = b - matvec(x)
+        r = b - _times(matvec, x)
         x = x + step * r
     residual = r.norm(dim=1) / _lengths(b)
     negative = ~(residual <= 1)
@@ -366,14 +394,14 @@ def solve_dense(
     matvec: v `(B, d)` -> M v. b: `(B, d)`. largest: d at most; ValueError above,
     because M takes B · d² numbers.
     """
-    _check_system(b, 1)
-    if b.shape[1] > largest:
+    _check_system(b, matvec)
+    if b.shape[1] > whole("largest", largest):
         raise ValueError(
             f"{b.shape[1]} adapted parameters for each task are too many for a dense "
             f"solve (at most {largest}); use solver='cg'"
         )
     eye = torch.eye(b.shape[1], dtype=b.dtype, device=b.device)
-    M = torch.stack([matvec(e.expand_as(b)) for e in eye], -1)
+    M = torch.stack([_times(matvec, e.expand_as(b)) for e in eye], -1)
     negative = torch.linalg.eigvalsh((M + M.mT) / 2)[:, 0] <= 0
     x = torch.linalg.solve(M, b)
     return Solution(
@@ -396,7 +424,7 @@ class Proximal:
     base: SGD | Adam = SGD()
 
     def __post_init__(self):
-        check_lam(self.lam)
+        object.__setattr__(self, "lam", check_lam(self.lam))
 
 # %% ../../nbs/optimization/40_implicit.ipynb #16ce5000
 @patch
@@ -485,7 +513,10 @@ def inner_residual(
     gradient: of the support loss. params: the adapted parameters. start: from where
     they came.
     """
-    pull = lam * (params - start)
+    rows = gradient, params, start
+    shapes(**{n: (v, "B d") for n, v in zip(("gradient", "params", "start"), rows)})
+    floating(gradient=gradient, params=params, start=start)
+    pull = real("lam", lam) * (params - start)
     return (gradient + pull).norm(dim=1) / torch.maximum(
         _lengths(gradient), _lengths(pull)
     )
@@ -496,34 +527,21 @@ SOLVERS = ("cg", "neumann", "dense", "identity")
 
 # %% ../../nbs/optimization/40_implicit.ipynb #840cc61c
 def _check_implicit(
-    lam,
     solver: str,
     products: str,
     iterations: int,
     tolerance: float,
-    max_residual,
+    max_residual: float | None,
     on_negative: str,
     inner: dict,
 ) -> None:
-    check_lam(lam)
-    if (
-        solver not in SOLVERS
-        or products not in ("reverse", "forward")
-        or on_negative not in ("fallback", "error")
-    ):
-        raise ValueError(
-            f"solver={solver!r}, products={products!r}, on_negative={on_negative!r}: "
-            f"allowed are {SOLVERS}, ('reverse', 'forward') and ('fallback', 'error')"
-        )
-    if (
-        iterations < 1
-        or not tolerance >= 0
-        or (max_residual is not None and not max_residual > 0)
-    ):
-        raise ValueError(
-            "iterations must be at least 1, tolerance 0 or more and max_residual "
-            f"None or positive, got {iterations}, {tolerance} and {max_residual}"
-        )
+    choice("solver", solver, SOLVERS)
+    choice("products", products, ("reverse", "forward"))
+    choice("on_negative", on_negative, ("fallback", "error"))
+    whole("iterations", iterations)
+    real("tolerance", tolerance, least=0)
+    if max_residual is not None:
+        real("max_residual", max_residual, above=0)
     if unfit := sorted({"memory", "states", "first_order", "learn_lr"} & set(inner)):
         raise ValueError(
             f"{unfit[0]} is not an option here: the backward pass does not see the "
@@ -575,7 +593,7 @@ class SolvesBackward(InnerLoop):
             )
         if self.solver == "dense":
             return solve_dense(matvec, g)
-        _check_system(g, 1)
+        _check_system(g, matvec)
         none = torch.zeros(len(g), dtype=torch.long, device=g.device)
         return Solution(g, torch.full_like(g[:, 0], math.nan), none, none.bool())
 
@@ -670,8 +688,9 @@ def __init__(
     **inner,
 ):
     _check_implicit(
-        lam, solver, products, iterations, tolerance, max_residual, on_negative, inner
+        solver, products, iterations, tolerance, max_residual, on_negative, inner
     )
+    lam = check_lam(lam)
     proximal = Proximal(lam, optimizer)
     super(ImplicitLoop, self).__init__(model, loss_fn, optimizer=proximal, **inner)
     self.lam, self.solver, self.iterations = lam, solver, iterations

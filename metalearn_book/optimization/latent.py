@@ -13,25 +13,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import floating, function, real, shapes, switch
+from ..data.arguments import whole
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.inner_loop import check_losses
 from ..foundations.encoders import LinearPredictor
 from ..foundations.tasks import Examples, TaskBatch, check_labels
+from ..foundations.tasks import inputs_named
 
 # %% auto #0
 __all__ = ['reparameterize', 'kl_to_standard', 'by_class', 'RelationEncoder', 'WeightDecoder', 'softmax_losses', 'descend',
            'LEOPredictor', 'LatentAdaptation', 'LEO']
 
+# %% ../../nbs/optimization/50_latent.ipynb #4f4e5e13
+def _check_gaussian(exponent: Tensor, **tensors: Tensor) -> None:
+    "ValueError unless all have the shape of the mean, and exp(exponent) is finite."
+    form = " ".join(map(str, tensors["mean"].shape))
+    shapes(**{name: (tensor, form) for name, tensor in tensors.items()})
+    floating(**tensors)
+    most = math.log(torch.finfo(exponent.dtype).max)
+    if exponent.numel() and not exponent.is_meta and exponent.detach().max() > most:
+        raise ValueError(
+            f"log_std reaches {tensors['log_std'].max().item():g}, whose exponential "
+            f"is more than {exponent.dtype} holds"
+        )
+
 # %% ../../nbs/optimization/50_latent.ipynb #4f4e5e14
 def reparameterize(
     mean: Tensor,  # any shape
     log_std: Tensor,  # logarithm of the standard deviation, same shape
-    noise: Tensor | None = None,  # standard normal, same shape; drawn if None
+    noise: Tensor | None = None,  # standard normal, (..., *shape); drawn if None
 ) -> Tensor:
     """A Gaussian sample that is differentiable in mean and standard deviation, Eq.
     (LEO-2).
     """
+    _check_gaussian(log_std, mean=mean, log_std=log_std)
     noise = torch.randn_like(mean) if noise is None else noise
+    shapes(mean=(mean, "..."), noise=(noise, "..."))
+    floating(noise=noise)
+    if noise.shape[max(0, noise.dim() - mean.dim()) :] != mean.shape:
+        raise ValueError(
+            f"noise must have the shape of the mean {tuple(mean.shape)}, or many of "
+            f"them, got {tuple(noise.shape)}"
+        )
     return mean + log_std.exp() * noise
 
 # %% ../../nbs/optimization/50_latent.ipynb #aed1f713
@@ -42,6 +66,7 @@ def kl_to_standard(
     """KL divergence of diagonal Gaussians from the standard one, Eq. (LEO-3), summed
     over the last dim.
     """
+    _check_gaussian(2 * log_std, mean=mean, log_std=log_std)
     return 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(-1)
 
 # %% ../../nbs/optimization/50_latent.ipynb #51b4b807
@@ -65,6 +90,11 @@ def by_class(support: Examples) -> Tensor:
             "episodes with a fixed k_shot and leave the mask out"
         )
     n_way = int(y.max()) + 1
+    if n_way > y.shape[1]:
+        raise ValueError(
+            f"LEO needs the labels 0..N-1 equally often in every task, but a task has "
+            f"{y.shape[1]} examples, and the labels reach {n_way - 1}"
+        )
     order, k_shot = y.argsort(dim=1, stable=True), y.shape[1] // n_way
     wanted = torch.arange(n_way, device=y.device).repeat_interleave(k_shot)
     if k_shot * n_way != y.shape[1] or not (y.gather(1, order) == wanted).all():
@@ -89,6 +119,9 @@ class RelationEncoder(nn.Module):
         self, dim: int, latent_dim: int, relation: bool = True, start_std: float = 0.1
     ):
         super().__init__()
+        dim, latent_dim = whole("dim", dim), whole("latent_dim", latent_dim)
+        start_std = real("start_std", start_std, above=0)
+        relation = switch("relation", relation)
         self.embed, self.offset = (
             nn.Linear(dim, latent_dim, bias=False),
             math.log(start_std),
@@ -141,6 +174,9 @@ class WeightDecoder(nn.Module):
         self, latent_dim: int, dim: int, stochastic: bool = True, start_std: float = 0.1
     ):
         super().__init__()
+        latent_dim, dim = whole("latent_dim", latent_dim), whole("dim", dim)
+        start_std = real("start_std", start_std, above=0)
+        stochastic = switch("stochastic", stochastic)
         self.dim, self.stochastic, self.offset = dim, stochastic, math.log(start_std)
         self.linear = nn.Linear(latent_dim, (2 if stochastic else 1) * dim, bias=False)
         nn.init.normal_(self.matrix, std=latent_dim**-0.5)
@@ -189,7 +225,10 @@ def softmax_losses(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of each task with a linear softmax classifier: weight `(B, N, d)`,
     x `(B, S, d)`, y `(B, S)` -> `(B,)`.
     """
-    return cross_entropy_per_task(torch.einsum("bsd,bnd->bsn", x, weight), y)
+    shapes(weight=(weight, "B N d"), x=(x, "B S d"), y=(y, "B S"))
+    with inputs_named({"weight": weight, "x": x}):
+        logits = torch.einsum("bsd,bnd->bsn", x, weight)
+    return cross_entropy_per_task(logits, y)
 
 # %% ../../nbs/optimization/50_latent.ipynb #c0ce2095
 def descend(
@@ -204,8 +243,13 @@ def descend(
     When gradients are enabled, the points are differentiable with respect to
     everything.
     """
+    shapes(start=(start, "B ..."))
+    floating(start=start)
+    function("losses_of", losses_of, "a function of the points (B, ...)")
+    if not isinstance(rate, Tensor):
+        rate = real("rate", rate, least=0)
     points, losses, outer = [start], [], torch.is_grad_enabled()
-    for t in range(steps):
+    for t in range(whole("steps", steps, least=0)):
         with torch.enable_grad():
             at = (
                 points[-1]
@@ -213,6 +257,8 @@ def descend(
                 else points[-1].detach().requires_grad_()
             )
             per_task = losses_of(at)
+            if not isinstance(per_task, Tensor):
+                raise ValueError(f"losses_of must return losses (B,), got {per_task!r}")
             check_losses(per_task, len(start), t)
             (gradient,) = torch.autograd.grad(per_task.sum(), at, create_graph=outer)
         points.append(points[-1] - rate * gradient)
@@ -247,29 +293,6 @@ class LEOPredictor(LinearPredictor):
             losses,
         )
 
-# %% ../../nbs/optimization/50_latent.ipynb #7e144e01
-def _check_leo(
-    dim: int,
-    latent_dim: int,
-    inner_steps: int,
-    finetune_steps: int,
-    numbers: dict[str, float],
-) -> None:
-    if min(dim, latent_dim) < 1:
-        raise ValueError(
-            f"dim and latent_dim must be at least 1, got {dim} and {latent_dim}"
-        )
-    if min(inner_steps, finetune_steps) < 0:
-        raise ValueError(
-            f"inner_steps and finetune_steps must be 0 or more, got {inner_steps} and "
-            f"{finetune_steps}"
-        )
-    if wrong := {name: v for name, v in numbers.items() if not 0 <= v < math.inf}:
-        raise ValueError(
-            "rates, weights of penalties, dropout and start_std must not be negative, "
-            f"and finite, got {wrong}"
-        )
-
 # %% ../../nbs/optimization/50_latent.ipynb #23c83d08
 class LatentAdaptation(nn.Module):
     """Encode, descend in the codes, decode, descend in the weights; `LEO` adds the
@@ -291,12 +314,14 @@ class LatentAdaptation(nn.Module):
         dropout: float,
     ):
         super().__init__()
+        dropout = real("dropout", dropout, least=0, below=1)
         self.encoder, self.decoder, self.dropout = encoder, decoder, nn.Dropout(dropout)
         self.inner_lr, self.finetune_lr = (
-            nn.Parameter(torch.tensor(float(inner_lr))),
-            nn.Parameter(torch.tensor(float(finetune_lr))),
+            nn.Parameter(torch.tensor(real("inner_lr", inner_lr, least=0))),
+            nn.Parameter(torch.tensor(real("finetune_lr", finetune_lr, least=0))),
         )
-        self.inner_steps, self.finetune_steps = inner_steps, finetune_steps
+        self.inner_steps = whole("inner_steps", inner_steps, least=0)
+        self.finetune_steps = whole("finetune_steps", finetune_steps, least=0)
 
 # %% ../../nbs/optimization/50_latent.ipynb #58c45b13
 @patch
@@ -336,14 +361,14 @@ def adapt(
         )
     latent = self.inner_steps if inner_steps is None else inner_steps
     last = self.finetune_steps if finetune_steps is None else finetune_steps
-    _check_leo(self.decoder.dim, 1, latent, last, {})
     arranged = by_class(support)
     if arranged.shape[-1] != self.decoder.dim:
         raise ValueError(
             f"the features have {arranged.shape[-1]} entries, but this learner was "
             f"made for dim={self.decoder.dim}"
         )
-    mean, log_std, z, noise = self.encode(self.dropout(arranged))
+    with inputs_named(support):
+        mean, log_std, z, noise = self.encode(self.dropout(arranged))
     x, y = self.dropout(support.x), support.y
     codes, before = descend(
         z,
@@ -382,24 +407,17 @@ class LEO(LatentAdaptation):
         l2: float = 1e-6,  # weight of the squares of encoder and decoder
         start_std: float = 0.1,  # noise of codes and weights at the start
     ):
-        names = "kl", "encoder", "orthogonality", "l2"
-        weights = kl_weight, encoder_penalty, orthogonality, l2
-        penalty_weights = dict(zip(names, weights))
-        numbers = penalty_weights | {
-            "inner_lr": inner_lr, "finetune_lr": finetune_lr, "dropout": dropout,
-            "start_std": start_std,
-        }  # fmt: skip
-        _check_leo(dim, latent_dim, inner_steps, finetune_steps, numbers)
-        super().__init__(
+        given = {"kl_weight": kl_weight, "encoder_penalty": encoder_penalty,
+                 "orthogonality": orthogonality, "l2": l2}  # fmt: skip
+        weights = [real(name, value, least=0) for name, value in given.items()]
+        parts = (
             RelationEncoder(dim, latent_dim, relation, start_std),
             WeightDecoder(latent_dim, dim, stochastic_decoder, start_std),
-            inner_lr,
-            inner_steps,
-            finetune_lr,
-            finetune_steps,
-            dropout,
         )
-        self.penalty_weights = penalty_weights
+        steps = inner_lr, inner_steps, finetune_lr, finetune_steps
+        super().__init__(*parts, *steps, dropout)
+        names = "kl", "encoder", "orthogonality", "l2"
+        self.penalty_weights = dict(zip(names, weights))
 
 # %% ../../nbs/optimization/50_latent.ipynb #99396e52
 @patch
@@ -422,7 +440,9 @@ def penalties(self: LEO, adapted: LEOPredictor) -> dict[str, Tensor]:
 def forward(self: LEO, tasks: TaskBatch) -> Tensor:
     "The outer loss of Eq. (LEO-9), mean over the tasks."
     adapted, query = self.adapt(tasks.support), tasks.query
-    loss = cross_entropy_per_task(adapted(query.x), query.y, query.mask).mean()
+    # what is hidden may be anything, and its gradient would be nan times zero
+    x = query.x if query.mask is None else query.x.where(query.mask[..., None], 0)
+    loss = cross_entropy_per_task(adapted(x), query.y, query.mask).mean()
     return loss + sum(
         self.penalty_weights[name] * value
         for name, value in self.penalties(adapted).items()

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, function, real, several
+from ..data.arguments import shapes, switch, whole
 from ..foundations.inner_loop import SGD
 from ..foundations.task_models import Params, TaskModel
 from ..foundations.bilevel import cross_entropy_per_task
@@ -31,6 +33,11 @@ def apply_updates(params: Params, updates: Params, lr: Params | None = None) -> 
 
     params, updates: name -> tensors of one shape. lr: a factor for each name; None: 1.
     """
+    for what, given in (("updates", updates), ("lr", params if lr is None else lr)):
+        if missing := [k for k in params if k not in given]:
+            raise ValueError(f"{what} has nothing for {missing}, got {list(given)}")
+    forms = {k: " ".join(map(str, p.shape)) for k, p in params.items()}
+    shapes(**{f"updates[{k!r}]": (updates[k], form) for k, form in forms.items()})
     return {
         k: p + (updates[k] if lr is None else lr[k] * updates[k])
         for k, p in params.items()
@@ -43,9 +50,7 @@ class WithRate:
     """
 
     def __init__(self, optimizer, lr: float):
-        if not (math.isfinite(lr) and lr > 0):
-            raise ValueError(f"lr={lr}: a learning rate must be positive and finite")
-        self.optimizer, self.lr = optimizer, lr
+        self.optimizer, self.lr = optimizer, real("lr", lr, above=0)
 
     def init(self, params: Params) -> dict:
         "The state of the optimizer before the first step."
@@ -88,12 +93,8 @@ class RMSprop:
     """
 
     def __init__(self, decay: float = 0.99, eps: float = 1e-8):
-        if not (0 <= decay < 1 and eps > 0):
-            raise ValueError(
-                f"decay={decay}, eps={eps}: decay must lie in [0, 1) and eps be "
-                "positive"
-            )
-        self.decay, self.eps = decay, eps
+        self.decay = real("decay", decay, least=0, below=1)
+        self.eps = real("eps", eps, above=0)
 
     def init(self, params: Params) -> dict:
         """The state before the first step: mean squares `"v"` of zero."""
@@ -125,12 +126,9 @@ class Problems:
     """
 
     def __init__(self, start: Params, **data: Tensor):
-        sizes = {k: len(v) for k, v in [*start.items(), *data.items()]}
-        if not start or len(set(sizes.values())) != 1:
-            raise ValueError(
-                "every tensor needs the same leading dim, the number of problems; "
-                f"got {sizes}"
-            )
+        several("start", start.values())
+        named = {f"start[{k!r}]": v for k, v in start.items()} | data
+        shapes(**{name: (tensor, "B ...") for name, tensor in named.items()})
         self._start, self.data = start, data
 
     def loss(self, params: Params) -> Tensor:
@@ -175,6 +173,7 @@ class Quadratics(Problems):
     """
 
     def __init__(self, W: Tensor, y: Tensor, start: Tensor):
+        shapes(W=(W, "B m n"), y=(y, "B m"), start=(start, "B n"))
         super().__init__({"theta": start}, W=W, y=y)
 
     def loss(self, params: Params) -> Tensor:
@@ -196,11 +195,8 @@ class QuadraticProblems:
     """
 
     def __init__(self, dim: int = 10, size: float = 1.0, start_std: float = 0.01):
-        if dim < 1 or size <= 0:
-            raise ValueError(
-                f"dim={dim}, size={size}: dim must be at least 1 and size positive"
-            )
-        self.dim, self.size, self.start_std = dim, size, start_std
+        self.dim, self.size = whole("dim", dim), real("size", size, above=0)
+        self.start_std = real("start_std", start_std, least=0)
 
     def sample(self, n: int, generator: torch.Generator) -> Quadratics:
         "n problems with W `(n, dim, dim)`, y and start `(n, dim)`."
@@ -228,8 +224,8 @@ def unroll(
     optimizer: has `init` and `step`. problems: B of them. params, state: where to go
     on; None: the start.
     """
-    if steps < 0:
-        raise ValueError(f"steps={steps}: give 0 or a positive number of steps")
+    steps = whole("steps", steps, least=0)
+    second_order = switch("second_order", second_order)
     outer, losses = torch.is_grad_enabled(), []
     params = problems.start() if params is None else params
     state = optimizer.init(params) if state is None else state
@@ -256,11 +252,8 @@ def chebyshev_rates(mu: float, L: float, steps: int) -> tuple[Tensor, float]:
     """The best rates of `steps` gradient steps for Hessian eigenvalues in [mu, L],
     ascending, and the factor of the worst error, Eq. (LOPT-4).
     """
-    if not 0 < mu < L or steps < 1:
-        raise ValueError(
-            f"mu={mu}, L={L}, steps={steps}: needed are 0 < mu < L and at least one "
-            "step"
-        )
+    mu, steps = real("mu", mu, above=0), whole("steps", steps)
+    L = real("L", L, above=mu)
     t = torch.arange(1, steps + 1, dtype=torch.float64)
     rates = 1 / (
         (L + mu) / 2 + (L - mu) / 2 * torch.cos((2 * t - 1) * math.pi / (2 * steps))
@@ -278,12 +271,8 @@ class LearnedRates(nn.Module):
 
     def __init__(self, names: Sequence[str], lr: float = 0.01, steps: int = 1):
         super().__init__()
-        if lr <= 0 or steps < 1 or not names:
-            raise ValueError(
-                f"names={list(names)}, lr={lr}, steps={steps}: needed are at least "
-                "one name and one step, and a positive rate"
-            )
-        self.names = list(names)
+        lr, steps = real("lr", lr, above=0), whole("steps", steps)
+        self.names = several("names", names, str)
         self.log_rates = nn.Parameter(
             torch.full((steps, len(self.names)), math.log(lr))
         )
@@ -318,6 +307,8 @@ def preprocess_gradient(g: Tensor, p: float = 10.0) -> Tensor:
     """Eq. (LOPT-10): a gradient of any shape -> two features, log size and sign,
     `(*shape, 2)`.
     """
+    floating(g=g)
+    p = real("p", p, above=0, most=math.log(torch.finfo(g.dtype).max))
     size = g.abs()
     large = size >= math.exp(-p)
     log_size = torch.where(
@@ -353,11 +344,8 @@ class LSTMOptimizer(nn.Module):
         self, hidden: int = 20, layers: int = 2, p: float = 10.0, scale: float = 0.1
     ):
         super().__init__()
-        if hidden < 1 or layers < 1 or p <= 0:
-            raise ValueError(
-                f"hidden={hidden}, layers={layers}, p={p}: sizes must be at least 1 "
-                "and p positive"
-            )
+        hidden, layers = whole("hidden", hidden), whole("layers", layers)
+        p, scale = real("p", p, above=0), real("scale", scale)
         self.cells = nn.ModuleList(
             nn.LSTMCell(hidden if i else 2, hidden) for i in range(layers)
         )
@@ -419,8 +407,10 @@ class LearnToOptimize(nn.Module):
         second_order: bool = False,
     ):
         super().__init__()
-        window = horizon if window is None else window
-        if not 1 <= window <= horizon or horizon % window:
+        horizon = whole("horizon", horizon)
+        window = whole("window", horizon if window is None else window)
+        second_order = switch("second_order", second_order)
+        if horizon % window:
             raise ValueError(
                 f"horizon={horizon}, window={window}: the horizon must be a multiple "
                 "of the window"
@@ -483,8 +473,8 @@ def optimize(optimizer, problems: Problems, steps: int, batch: int = 1000) -> Te
     """Losses `(B, steps + 1)` of complete runs, without gradients, `batch` problems at
     a time.
     """
-    if batch < 1:
-        raise ValueError(f"batch={batch}: at least one problem at a time")
+    batch = whole("batch", batch)
+    whole("the number of problems", len(problems))
     with torch.no_grad():
         return torch.cat(
             [
@@ -498,6 +488,8 @@ def final_loss(losses: Tensor) -> Tensor:
     """The last loss of each run `(B,)`; a run that ends above its start, or not finite,
     counts as its start.
     """
+    shapes(losses=(losses, "B T+"))
+    floating(losses=losses)
     return torch.where(losses[:, -1] < losses[:, 0], losses[:, -1], losses[:, 0])
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #a1873a0c
@@ -510,15 +502,14 @@ def tune(
     optimizer: with its rate left open, such as `SGD(0.9)`. rates: the grid, three
     different ones at least. problems, steps: what it is measured on.
     """
-    if len({float(r) for r in rates}) < 3:
+    rates = [real("a rate", r, above=0) for r in several("rates", rates, least=0)]
+    if len(set(rates)) < 3:
         raise ValueError(
-            f"rates={list(rates)}: give at least three different rates, so that the "
+            f"rates={rates}: give at least three different rates, so that the "
             "best can lie between two others"
         )
     found = {
-        float(r): final_loss(optimize(WithRate(optimizer, float(r)), problems, steps))
-        .mean()
-        .item()
+        r: final_loss(optimize(WithRate(optimizer, r), problems, steps)).mean().item()
         for r in rates
     }
     best = best_of(found, higher_is_better=False)
@@ -534,7 +525,8 @@ class NetworkProblems(Problems):
     """Fit one network for each problem to its data x `(B, S, ...)`, y `(B, S)`; `model`
     is a `TaskModel`. The loss adds l2/2 times the squared weights.
 
-    start: the first parameters, name -> `(B, *shape)`.
+    start: the first parameters, name -> `(B, *shape)`. mask: `(B, S)`, which examples
+    are no padding; None: all.
     """
 
     def __init__(
@@ -545,9 +537,12 @@ class NetworkProblems(Problems):
         y: Tensor,
         loss_fn: Callable = cross_entropy_per_task,
         l2: float = 0.0,
+        mask: Tensor | None = None,
     ):
-        super().__init__(start, x=x, y=y)
-        self.model, self.loss_fn, self.l2 = model, loss_fn, l2
+        masks = {} if mask is None else {"mask": mask}
+        super().__init__(start, x=x, y=y, **masks)
+        self.model, self.l2 = model, real("l2", l2, least=0)
+        self.loss_fn = function("loss_fn", loss_fn, "(prediction, y, mask) -> (B,)")
 
     def loss(self, params: Params) -> Tensor:
         "The loss of each network on its data, the penalty included, `(B,)`."
@@ -556,12 +551,9 @@ class NetworkProblems(Problems):
             if self.l2
             else 0.0
         )
-        return (
-            self.loss_fn(
-                self.model.predict(params, self.data["x"]), self.data["y"], None
-            )
-            + decay
-        )
+        x, y, mask = self.data["x"], self.data["y"], self.data.get("mask")
+        told = self.model.predict(params, x, *([] if mask is None else [mask]))
+        return self.loss_fn(told, y, mask) + decay
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #68a7f3ef
 class FitNetworks:
@@ -579,16 +571,8 @@ class FitNetworks:
         loss_fn: Callable = cross_entropy_per_task,
         l2: float = 0.0,
     ):
-        if not l2 >= 0:
-            raise ValueError(
-                f"l2={l2}: the weight of the squared weights must be positive or 0"
-            )
-        self.model, self.tasks, self.loss_fn, self.l2 = (
-            TaskModel(model),
-            tasks,
-            loss_fn,
-            l2,
-        )
+        self.model, self.tasks = TaskModel(model), tasks
+        self.loss_fn, self.l2 = loss_fn, real("l2", l2, least=0)
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #16f2eea4
 @patch
@@ -601,9 +585,8 @@ def sample(self: FitNetworks, n: int, generator: torch.Generator) -> NetworkProb
             if p.dim() > 1
             else torch.zeros(n, *p.shape)
         )
-    return NetworkProblems(
-        self.model, start, support.x, support.y, self.loss_fn, self.l2
-    )
+    data = support.x, support.y, self.loss_fn, self.l2, support.mask
+    return NetworkProblems(self.model, start, *data)
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #52d439f6
 def _check_functional(optimizer) -> None:
@@ -623,6 +606,13 @@ def _check_functional(optimizer) -> None:
         )
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #92b56a5a
+def _parameters(params) -> list:
+    "What PyTorch optimizers take, as a list: ValueError for none, and for one tensor."
+    if isinstance(params, Tensor):
+        raise ValueError("params must be a list of parameters, got one tensor")
+    return several("params", params, (Tensor, dict, tuple))
+
+
 def _direction(base, grad: Tensor, state: dict) -> tuple[Tensor, dict]:
     """The direction d of a functional optimizer: its step from zero is -d at rate one.
     And its new state.
@@ -643,20 +633,15 @@ class HypergradientRates(torch.optim.Optimizer):
         self, params, lr: float, meta_lr: float, base, per: str, normalize: bool
     ):
         _check_functional(base)
-        params = list(params)
+        params = _parameters(params)
         for group in [
             {"lr": lr, "meta_lr": meta_lr},
             *(g for g in params if isinstance(g, dict)),
         ]:
-            rate, meta_rate = group.get("lr", lr), group.get("meta_lr", meta_lr)
-            if not (0 < rate < math.inf and 0 <= meta_rate < math.inf):
-                raise ValueError(
-                    f"lr={rate}, meta_lr={meta_rate}: lr must be positive, meta_lr "
-                    "positive or 0, both finite"
-                )
-        if per not in ("group", "tensor", "parameter"):
-            raise ValueError(f"per={per!r} is not 'group', 'tensor' or 'parameter'")
-        self.base, self.per, self.normalize = base, per, normalize
+            real("lr", group.get("lr", lr), above=0)
+            real("meta_lr", group.get("meta_lr", meta_lr), least=0)
+        self.base, self.normalize = base, switch("normalize", normalize)
+        self.per = choice("per", per, ("group", "tensor", "parameter"))
         super().__init__(params, {"lr": lr, "meta_lr": meta_lr})
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #c946f90a
@@ -765,13 +750,8 @@ class FunctionalOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params, optimizer, lr: float = 1.0):
         _check_functional(optimizer)
-        if not 0 < lr < math.inf:
-            raise ValueError(
-                f"lr={lr}: must be positive; it multiplies the updates of a learned "
-                "optimizer and is the rate of `SGD` or `Adam`"
-            )
         self.optimizer = optimizer
-        super().__init__(params, {"lr": lr})
+        super().__init__(_parameters(params), {"lr": real("lr", lr, above=0)})
 
 # %% ../../nbs/optimization/60_learned_optimizer.ipynb #4b869471
 @patch

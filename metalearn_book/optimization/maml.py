@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.arguments import choice, function, real, several, shapes
+from ..data.arguments import whole
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Predictor
 from ..foundations.bilevel import cross_entropy_per_task
@@ -40,11 +42,8 @@ class MAML(nn.Module):
         """Adapt to B support sets; `inner_steps` overrides the number of steps used in
         training.
         """
-        if inner_steps is not None and inner_steps < 0:
-            raise ValueError(
-                f"inner_steps={inner_steps}: give 0 (no adaptation) or a positive "
-                "number of steps"
-            )
+        if inner_steps is not None:
+            inner_steps = whole("inner_steps", inner_steps, least=0)
         with inputs_named(support):
             return self.loop.adapt(support, inner_steps)
 
@@ -71,9 +70,9 @@ def pre_post(
         for moment, steps in (("pre", 0), ("post", inner_steps)):
             predictor = learner.adapt(tasks.support, steps)
             for name, part in (("support", tasks.support), ("query", tasks.query)):
-                values[f"{moment}_{name}"] = metric(
-                    predictor(part.x), part.y, part.mask
-                )
+                masked = part.mask is not None and isinstance(predictor, Predictor)
+                told = predictor(part.x, part.mask) if masked else predictor(part.x)
+                values[f"{moment}_{name}"] = metric(told, part.y, part.mask)
     return values
 
 # %% ../../nbs/optimization/10_maml.ipynb #8006e39c
@@ -82,7 +81,8 @@ class AtSteps(nn.Module):
 
     def __init__(self, learner: nn.Module, inner_steps: int):
         super().__init__()
-        self.learner, self.inner_steps = learner, inner_steps
+        self.learner = learner
+        self.inner_steps = whole("inner_steps", inner_steps, least=0)
         self.train(learner.training)
 
     def adapt(self, support: Examples) -> Predictor:
@@ -96,11 +96,7 @@ def adaptation_curve(
     """`evaluate` after each number of inner steps, on the same episodes; options as in
     `evaluate` (metric, seed, tasks_per_batch).
     """
-    if len(steps) == 0:
-        raise ValueError(
-            "steps is empty; give the numbers of inner steps to measure, such as "
-            "(0, 1, 10)"
-        )
+    steps = [whole("steps", k, least=0) for k in several("steps", steps)]
     return {
         k: evaluate(AtSteps(learner, k), tasks, n_episodes, **options) for k in steps
     }
@@ -110,6 +106,7 @@ def spread(result: Evaluation, limit: float = 100.0) -> dict[str, float]:
     """Median over all tasks, and the share of tasks that diverged: error above `limit`
     or not finite.
     """
+    limit = real("limit", limit, least=0)
     v = torch.nan_to_num(result.values, nan=torch.inf)
     return {"median": v.median().item(), "diverged": (v > limit).double().mean().item()}
 
@@ -120,7 +117,7 @@ class BasisRegression:
     """
 
     def __init__(self, features: Callable[[Tensor], Tensor]):
-        self.features = features
+        self.features = function("features", features, "a function of x (B, S, d)")
 
     def adapt(self, support: Examples) -> Callable[[Tensor], Tensor]:
         """Fit coefficients `(m, 1)` to each of B support sets; the result maps x to
@@ -164,6 +161,11 @@ def pretrain_classifier(
     """Multi-task pretraining: `body` and a linear layer over all classes of `y`, by
     cross-entropy. Returns that layer.
     """
+    width, steps = whole("width", width), whole("steps", steps, least=0)
+    batch_size, seed = whole("batch_size", batch_size), whole("seed", seed, None)
+    lr, y = real("lr", lr, above=0), several("y", y)
+    if len(y) != len(x):
+        raise ValueError(f"y must hold a label for each x, got {len(y)} for {len(x)}")
     names = {c: i for i, c in enumerate(sorted(set(y)))}
     if len(names) < 2:
         raise ValueError(f"pretraining needs at least 2 classes, y has {len(names)}")
@@ -211,8 +213,8 @@ def conv_block(n_in: int, n_out: int, pool: str = "stride") -> nn.Sequential:
 
     n_in, n_out: channels. pool: "stride" or "max"; ValueError for another name.
     """
-    if pool not in ("stride", "max"):
-        raise ValueError(f"pool={pool!r} is not 'stride' or 'max'")
+    choice("pool", pool, ("stride", "max"))
+    n_in, n_out = whole("n_in", n_in), whole("n_out", n_out)
     layers = [
         nn.Conv2d(n_in, n_out, 3, stride=2 if pool == "stride" else 1, padding=1),
         nn.BatchNorm2d(n_out),
@@ -230,6 +232,8 @@ def conv4(
     n_way: outputs of the head; None: the body alone. pool: "stride" as in MAML (Finn et
     al., 2017), "max" as in prototypical networks (Snell et al., 2017).
     """
+    channels = whole("channels", channels)
+    n_way = None if n_way is None else whole("n_way", n_way)
     body = nn.Sequential(
         *(conv_block(1 if i == 0 else channels, channels, pool) for i in range(4)),
         nn.AdaptiveAvgPool2d(1),
@@ -269,13 +273,14 @@ def one_at_a_time(predictor, support: Examples, x: Tensor) -> Tensor:
             "one_at_a_time takes tensors without a mask; padding would enter the "
             "batch statistics"
         )
-    return torch.stack(
-        [
+    form = " ".join(map(str, ("B", "Q+", *support.x.shape[2:])))
+    shapes(**{"support.x": (support.x, "B S ..."), "x": (x, form)})
+    with inputs_named({"support.x": support.x, "x": x}):
+        told = [
             predictor(torch.cat([support.x, x[:, j : j + 1]], 1))[:, -1]
             for j in range(x.shape[1])
-        ],
-        1,
-    )
+        ]
+    return torch.stack(told, 1)
 
 # %% ../../nbs/optimization/10_maml.ipynb #d6fe19c7
 def word_ids(
@@ -286,7 +291,8 @@ def word_ids(
     """Word numbers `(M, length)` of lower-cased, space-separated words: 0 is padding, 1
     an unknown word. Without a vocabulary, one is made from the texts.
     """
-    words = [text.lower().split() for text in texts]
+    words = [text.lower().split() for text in several("texts", texts, str)]
+    length = None if length is None else whole("length", length, least=0)
     if vocabulary is None:
         vocabulary = {
             w: i + 2 for i, w in enumerate(sorted({w for row in words for w in row}))
@@ -309,6 +315,8 @@ class TextNet(nn.Module):
 
     def __init__(self, n_words: int, n_out: int = 5, dim: int = 32, width: int = 64):
         super().__init__()
+        n_words, n_out = whole("n_words", n_words), whole("n_out", n_out)
+        dim, width = whole("dim", dim), whole("width", width)
         self.embedding, self.pairs, self.head = (
             nn.Embedding(n_words, dim),
             nn.Linear(2 * dim, width),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import floating, real, shapes, whole
 from ..foundations.inner_loop import Adam, InnerLoop
 from ..foundations.task_models import Params, Predictor
 from ..foundations.bilevel import cross_entropy_per_task
@@ -23,15 +24,10 @@ def resting_points(
     """Where four updates come to rest on quadratic tasks with curvature `(B, d, d)` and
     minimizer `(B, d)`, Eq. (REP-12): name -> `(d,)`.
     """
-    if (
-        curvature.dim() != 3
-        or curvature.shape[:2] != minimizer.shape
-        or curvature.shape[1] != curvature.shape[2]
-    ):
-        raise ValueError(
-            "curvature must be (B, d, d) and minimizer (B, d), got "
-            f"{tuple(curvature.shape)} and {tuple(minimizer.shape)}"
-        )
+    shapes(curvature=(curvature, "B d d"), minimizer=(minimizer, "B d"))
+    floating(curvature=curvature, minimizer=minimizer)
+    inner_lr = real("inner_lr", inner_lr)
+    inner_steps = whole("inner_steps", inner_steps)
     eye = torch.eye(curvature.shape[-1], dtype=curvature.dtype, device=curvature.device)
     M = torch.linalg.matrix_power(eye - inner_lr * curvature, inner_steps)
     weights = {
@@ -40,12 +36,19 @@ def resting_points(
         "FOMAML": curvature @ M,
         "Reptile": eye - M,
     }
-    return {
-        name: torch.linalg.solve(
-            W.sum(0), (W @ minimizer.unsqueeze(-1)).sum(0)
-        ).squeeze(-1)
-        for name, W in weights.items()
-    }
+    try:
+        return {
+            name: torch.linalg.solve(
+                W.sum(0), (W @ minimizer.unsqueeze(-1)).sum(0)
+            ).squeeze(-1)
+            for name, W in weights.items()
+        }
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            f"with inner_lr={inner_lr:g} the weights of an update are zero in some "
+            "direction, so that it may rest anywhere along it; give another rate, or "
+            "tasks with curvature in every direction"
+        ) from error
 
 # %% ../../nbs/optimization/20_reptile.ipynb #9861d25e
 def all_examples(tasks: TaskBatch) -> Examples:
@@ -54,11 +57,11 @@ def all_examples(tasks: TaskBatch) -> Examples:
     """
 
     def joined(a, b):
-        return (
-            {name: torch.cat([v, b[name]], 1) for name, v in a.items()}
-            if isinstance(a, dict)
-            else torch.cat([a, b], 1)
-        )
+        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+            return {name: joined(v, b[name]) for name, v in a.items()}
+        rest = " ".join(map(str, a.shape[2:])) if isinstance(a, Tensor) else "..."
+        shapes(support=(a, f"B S {rest}"), query=(b, f"B Q {rest}"))
+        return torch.cat([a, b], 1)
 
     parts = tasks.support, tasks.query
     masks = [
@@ -74,6 +77,14 @@ def all_examples(tasks: TaskBatch) -> Examples:
         else Examples(x, y, torch.cat(masks, 1))
     )
 
+# %% ../../nbs/optimization/20_reptile.ipynb #02402eb8
+def _check_draw(n_batches: int, batch_size: int | None, generator) -> None:
+    whole("n_batches", n_batches, least=0)
+    if batch_size is not None:
+        whole("batch_size", batch_size)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {generator!r}")
+
 # %% ../../nbs/optimization/20_reptile.ipynb #02402eb9
 def minibatch_rows(
     real: Tensor, n_batches: int, batch_size: int, generator: torch.Generator
@@ -81,6 +92,13 @@ def minibatch_rows(
     """Rows `(B, n_batches, batch_size)` of real examples `(B, S)`: every task goes
     through its examples in random order, then through a new order.
     """
+    shapes(real=(real, "B+ S+"))
+    _check_draw(n_batches, batch_size, generator)
+    if real.dtype != torch.bool or not real.any(1).all():
+        raise ValueError(
+            "real must be True for the examples that there are, one or more of every "
+            f"task, got {real.dtype} with {real.sum(1).tolist()} of them"
+        )
     width, sizes = real.shape[1], real.sum(1, keepdim=True)
     at = torch.arange(n_batches * batch_size, device=generator.device)
     passes = -(-len(at) // int(sizes.min()))
@@ -100,6 +118,15 @@ def minibatch_rows(
 # %% ../../nbs/optimization/20_reptile.ipynb #f300359d
 def rows_of(examples: Examples, rows: Tensor) -> Examples:
     "The examples at `rows` `(B, n)` of each task, all of them real."
+    shapes(rows=(rows, f"{examples.n_tasks} n"))
+    n = examples.n_items
+    if rows.dtype not in (torch.int64, torch.int32) or not bool(
+        ((rows >= 0) & (rows < n)).all()
+    ):
+        raise ValueError(
+            f"rows must be whole numbers from 0 to {n - 1}, got {rows.dtype} "
+            f"{rows.flatten()[:8].tolist()}"
+        )
     rows = rows.to(examples.y.device)
     tasks = torch.arange(len(rows), device=rows.device).unsqueeze(1)
     x = (
@@ -122,6 +149,7 @@ def inner_batches(
     n_batches: how many, one for each inner step. generator: of the order of the
     examples.
     """
+    _check_draw(n_batches, batch_size, generator)
     if batch_size is None or batch_size >= examples.n_items:
         return [examples] * n_batches
     real = (
@@ -146,7 +174,7 @@ def descend(
     loop: the engine, for its start, optimizer and rates. batches: one set of examples
     for each step. state: of the optimizer, where it carries one on; None: a fresh one.
     """
-    params, losses = loop.initial(n_tasks), []
+    params, losses = loop.initial(whole("n_tasks", n_tasks)), []
     state = loop.optimizer.init(params) if state is None else state
     for t, batch in enumerate(batches):
         params, state, loss = loop.inner_step(batch, t, params, state)
@@ -176,6 +204,7 @@ class Reptile(nn.Module):
     ):
         super().__init__()
         _check_reptile(inner_steps, inner_batch_size, inner)
+        seed = whole("seed", seed, None)
         self.loop = InnerLoop(
             model, loss_fn, inner_steps=inner_steps, first_order=True, **inner
         )
@@ -198,16 +227,9 @@ class Reptile(nn.Module):
 
 # %% ../../nbs/optimization/20_reptile.ipynb #d365e397
 def _check_reptile(inner_steps: int, inner_batch_size: int | None, inner: dict) -> None:
-    if inner_steps < 1:
-        raise ValueError(
-            f"inner_steps must be at least 1, got {inner_steps}: without an inner "
-            "step there is nowhere to move to"
-        )
-    if inner_batch_size is not None and inner_batch_size < 1:
-        raise ValueError(
-            "inner_batch_size must be at least 1, or None for all examples of a task, "
-            f"got {inner_batch_size}"
-        )
+    whole("inner_steps", inner_steps)  # without one there is nowhere to move to
+    if inner_batch_size is not None:
+        whole("inner_batch_size", inner_batch_size)
     if wrong := sorted({"learn_lr", "first_order", "memory", "states"} & set(inner)):
         raise ValueError(
             f"{', '.join(wrong)}: Reptile does not differentiate through the inner "
@@ -237,10 +259,7 @@ def adapt(
     same support set gives the same predictor.
     """
     n = self.loop.inner_steps if inner_steps is None else inner_steps
-    if n < 0:
-        raise ValueError(
-            f"inner_steps={n}: give 0 (no adaptation) or a positive number of steps"
-        )
+    n = whole("inner_steps", n, least=0)
     generator = torch.Generator().manual_seed(self.seed)
     with inputs_named(support):
         params, _, losses = self.train_on(support, n, generator)

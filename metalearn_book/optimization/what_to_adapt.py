@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import floating, real, several, whole
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Params, Predictor
 from ..foundations.bilevel import cross_entropy_per_task
@@ -112,11 +113,8 @@ def step_weights(inner_steps: int, progress: float) -> Tensor:
     """Weights `(inner_steps,)` of the query losses after each inner step, Eq.
     (ADAPT-8): equal at progress 0, all on the last step at 1.
     """
-    if inner_steps < 1 or not 0 <= progress <= 1:
-        raise ValueError(
-            "inner_steps must be at least 1 and progress between 0 and 1, got "
-            f"{inner_steps} and {progress}"
-        )
+    inner_steps = whole("inner_steps", inner_steps)
+    progress = real("progress", progress, least=0, most=1)
     weights = torch.full(
         (inner_steps,), (1 - progress) / inner_steps, dtype=torch.float64
     )
@@ -127,11 +125,9 @@ def step_weights(inner_steps: int, progress: float) -> Tensor:
 def _check_plus(
     inner_steps: int, anneal_steps: int, first_order_until: int, inner: dict
 ) -> None:
-    if not (inner_steps >= 1 and anneal_steps >= 0 and first_order_until >= 0):
-        raise ValueError(
-            "inner_steps must be at least 1, anneal_steps and first_order_until 0 or "
-            f"more, got {inner_steps}, {anneal_steps}, {first_order_until}"
-        )
+    whole("inner_steps", inner_steps)
+    whole("anneal_steps", anneal_steps, least=0)
+    whole("first_order_until", first_order_until, least=0)
     if unfit := sorted({"first_order", "memory", "states"} & set(inner)):
         raise ValueError(
             f"{unfit[0]} is not an option here: first_order_until= says for how many "
@@ -195,6 +191,8 @@ def path(self: MAMLpp, support: Examples) -> Iterator[Predictor]:
 def forward(self: MAMLpp, tasks: TaskBatch) -> Tensor:
     "Weighted query losses after every inner step, Eq. (ADAPT-7)."
     query, total = tasks.query, 0.0
+    if self.loop.check and query.mask is not None:
+        self.loop.check_query(query)
     self.loop.first_order = self.outer_step.item() < self.first_order_until
     loss_of = self.loop.loss_fn
     with inputs_named(tasks):
@@ -210,8 +208,9 @@ def forward(self: MAMLpp, tasks: TaskBatch) -> Tensor:
 # %% ../../nbs/optimization/30_what_to_adapt.ipynb #769391bc
 def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
     """Linear centred kernel alignment, Eq. (ADAPT-9), of features `(..., n, d)` and
-    `(..., n, e)` of the same n inputs -> `(...)`. Not a number for constant features.
+    `(..., n, e)` of the same n inputs -> `(...)`. ValueError for constant features.
     """
+    floating(X=X, Y=Y)
     if X.dim() < 2 or X.shape[:-1] != Y.shape[:-1] or X.shape[-2] < 2:
         raise ValueError(
             "X and Y must hold at least two rows for the same inputs, (..., n, d) "
@@ -221,12 +220,17 @@ def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
     # wide features: the Gram matrices are smaller, Eq. (ADAPT-10)
     if max(X.shape[-1], Y.shape[-1]) > X.shape[-2]:
         K, L = X @ X.mT, Y @ Y.mT
-        return (K * L).sum((-2, -1)) / (
-            torch.linalg.matrix_norm(K) * torch.linalg.matrix_norm(L)
+        shared = (K * L).sum((-2, -1))
+    else:
+        K, L = X.mT @ X, Y.mT @ Y
+        shared = torch.linalg.matrix_norm(Y.mT @ X) ** 2
+    own = torch.linalg.matrix_norm(K) * torch.linalg.matrix_norm(L)
+    if not ((own > 0) & own.isfinite() | shared.isnan()).all():
+        raise ValueError(
+            "X or Y is the same for all inputs, or too small or large for "
+            f"{own.dtype}: what they share relative to {own.tolist()} is no number"
         )
-    return torch.linalg.matrix_norm(Y.mT @ X) ** 2 / (
-        torch.linalg.matrix_norm(X.mT @ X) * torch.linalg.matrix_norm(Y.mT @ Y)
-    )
+    return shared / own
 
 # %% ../../nbs/optimization/30_what_to_adapt.ipynb #7ece7da2
 def representations(
@@ -236,9 +240,12 @@ def representations(
     adaptation: name -> two tensors `(B, Q, d)`.
 
     Outputs of more than two dimensions are averaged over all positions behind axis 1,
-    the channels.
+    the channels. ValueError for a layer that is not there, or queries with padding.
     """
     loop, modules = learner.loop, dict(learner.loop.model.named_modules())
+    layers = several("layers", layers, str)
+    if tasks.query.mask is not None and not tasks.query.mask.all():
+        raise ValueError("the query mask hides examples: give queries without padding")
     if unknown := [n for n in layers if n not in modules or not n]:
         raise ValueError(
             f"the model has no layer {unknown[0]!r}; it has "

@@ -157,7 +157,7 @@ def labelled_params(n=2):
 
 
 def loss_of(weights):
-    return weights.square().sum((-1, -2))
+    return weights.square().reshape(len(weights), -1).sum(1)
 
 
 VEC = lambda *shape, seed=0: lambda: vectors(*shape, seed=seed)
