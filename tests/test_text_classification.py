@@ -180,7 +180,7 @@ def test_which_layers_are_trained(tiny, layers, moved):
     assert {
         n.split(".")[3] for n, p in copied.named_parameters() if p.requires_grad
     } == moved
-    with pytest.raises(ValueError, match="from 1 to 2"):
+    with pytest.raises(ValueError, match="layers must be at (most 2|least 1)"):
         unfreeze(copied, 3)
 
 
@@ -199,7 +199,7 @@ def test_every_head_separates_what_is_apart(kind):
     y = torch.arange(5).repeat_interleave(4)
     x = F.normalize(centres[y] + 0.02 * torch.randn(20, 16, generator=gen(1)), dim=-1)
     assert head_accuracies(x, y, centres, torch.arange(5), [kind]) == {kind: 1.0}
-    with pytest.raises(ValueError, match="not one of"):
+    with pytest.raises(ValueError, match="kind must be one of"):
         fit_head(x, y, 5, "tree")
 
 
