@@ -55,9 +55,9 @@ def text_windows(
     texts = check_texts(texts)
     for i, text in enumerate(texts):
         _whole_characters(text, f"texts[{i}]")
-    bare = tokenizer(
-        texts, add_special_tokens=False, truncation=False, verbose=False
-    )["input_ids"]
+    bare = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)[
+        "input_ids"
+    ]
     windows, owner, size = [], [], []
     for i, ids in enumerate(bare):
         for start in range(0, max(len(ids), 1), room):

@@ -276,8 +276,7 @@ def train_encoder(
     itself (tuning). A loss with parameters is trained too.
     """
     steps, lr = whole("steps", steps, least=0), real("lr", lr, least=0)
-    seed, bf16 = whole("seed", seed, None), switch("bf16", bf16)
-    function("loss", loss), switch("progress", progress)
+    function("loss", loss), switch("bf16", bf16), switch("progress", progress)
     batches = ClassBatches(sets, n_classes, per_class, seed)
     encoder = copy.deepcopy(encoder)
     weights, device = unfreeze(encoder, layers), encoder.model.device
