@@ -423,7 +423,7 @@ def crammer_singer(
     times `c`.
     """
     shapes(gram=(gram, "B S S"), y=(y, "B S n+"), c=(c, ""))
-    floating(gram=gram, y=y, c=c), real("c", c, above=0)
+    floating(gram=gram, y=y, c=c), real("c", c.detach(), above=0)
     steps, tolerance = whole("steps", steps), real("tolerance", tolerance, least=0)
     with torch.no_grad():
         fixed, price = gram.detach(), c.detach()
