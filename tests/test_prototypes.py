@@ -403,3 +403,8 @@ def test_bad_settings_say_what_is_allowed():
     empty[0, :3] = False
     with pytest.raises(ValueError, match="no support example"):
         ProtoNet().adapt(Examples(tasks.support.x, tasks.support.y, empty))
+
+
+def test_what_no_gaussian_has_is_refused():
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        two_class_accuracy(5, 1.0, -1.0, 1.0)

@@ -32,7 +32,7 @@ from metalearn_book.case_studies.text_classification import (
     split_episodes,
     train_encoder,
 )
-from metalearn_book.case_studies.text_classification import unfreeze
+from metalearn_book.case_studies.text_classification import unfreeze, weighted_means
 from metalearn_book.data import class_split, load_dataset_by_name
 from metalearn_book.foundations.encoders import fingerprint, load_encoder
 
@@ -274,3 +274,21 @@ def test_full_way_rows_are_of_their_parts():
 def test_mean_and_range_in_percent():
     assert mean_and_range([0.5]) == "50.0"
     assert mean_and_range([0.5, 0.75, 0.6]) == "61.7 (50.0–75.0)"
+
+
+@pytest.mark.parametrize("kind", ["prototype", "ridge"])
+def test_a_head_of_a_class_without_examples_is_refused(kind):
+    x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ValueError, match="each of 3 classes must have an example"):
+        fit_head(x, y, 3, kind)
+    with pytest.raises(ValueError, match="0..0, got 0 to 1"):
+        fit_head(x, y, 1, kind)
+    with pytest.raises(ValueError, match="weight must hold 0 or more"):
+        fit_head(x, y, 2, kind, torch.tensor([1.0, 1.0, 1.0, -1.0]))
+
+
+def test_a_class_without_weight_has_no_mean():
+    with pytest.raises(ValueError, match="got none of class 1"):
+        weighted_means(
+            torch.eye(3), torch.tensor([0, 1, 1]), 2, torch.tensor([1.0, 0, 0])
+        )
