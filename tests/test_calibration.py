@@ -67,7 +67,7 @@ def test_scope_scores_and_report():
         "in scope, kept": 1.0,
         "out of scope, turned away": 1.0,
     }
-    with pytest.raises(ValueError, match="both kinds"):
+    with pytest.raises(ValueError, match="outside must have the shape"):
         auroc(torch.ones(2), torch.ones(0))
 
 
@@ -75,14 +75,16 @@ def test_own_threshold_ignores_classes_with_one_example():
     z = unit(5, dtype=torch.float32)
     assert own_threshold(z, torch.tensor([0, 0, 1, 1, 2])) is not None
     assert own_threshold(z[:2], torch.tensor([0, 1])) is None
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(
+        ValueError, match="share must be a finite number above 0 and below 1"
+    ):
         own_threshold(z, torch.tensor([0, 0, 1, 1, 2]), 1.0)
 
 
 def test_confused_pairs_count_both_directions():
     target, guess = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([1, 1, 0, 0, 2, 1])
     assert confused_pairs(target, guess) == [(0, 1, 2, 1), (0, 2, 0, 1), (1, 2, 0, 1)]
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="guess must have the shape"):
         confused_pairs(target, guess[:2])
 
 
@@ -152,3 +154,23 @@ def test_what_stays_outside_a_fold_can_be_tuned_on(y):
     if (size > 1).sum() > 1 or size.max() > 2:
         for fold in range(int(folds.max()) + 1):
             assert y[folds != fold].bincount().max() > 1
+
+
+def test_what_cannot_be_left_out_is_refused():
+    y = torch.tensor([0, 0, 1, 1])
+    z = unit(4, 3, dtype=torch.float32)
+    with pytest.raises(ValueError, match="most must be at least 2"):
+        left_out_rounds(y, 1)  # would leave out all examples at once
+    with pytest.raises(ValueError, match="got none of class 1"):
+        left_out_rounds(torch.tensor([0, 0, 2, 2]))
+    with pytest.raises(ValueError, match="above 0 everywhere"):
+        left_out_logits(z, y, "ridge", torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="not all 0"):
+        best_temperature(torch.randn(4, 2), y, torch.zeros(4))
+    with pytest.raises(ValueError, match="finite"):
+        left_out_scores(z * float("inf"), y)
+
+
+def test_labels_of_another_whole_type_are_taken():
+    y = torch.tensor([0, 0, 0, 1, 1])
+    assert torch.equal(left_out_rounds(y.int()), left_out_rounds(y))

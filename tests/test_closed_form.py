@@ -453,14 +453,15 @@ def test_reliability_bins_count_and_respect_the_mask():
             lambda: ridge_weights(
                 torch.ones(1, 2, 3), torch.ones(1, 2, 2), 1.0, "both"
             ),
-            "'primal', 'dual' or None",
+            "None, 'primal', 'dual', got 'both'",
         ),
-        (lambda: RidgeHead(lam=-1.0), "lam must be positive"),
-        (lambda: RidgeHead(scale=0.0), "scale must be positive"),
-        (lambda: NewtonLogisticHead(l2=0.0), "l2 must be positive"),
-        (lambda: NewtonLogisticHead(steps=0), "steps at least 1"),
-        (lambda: NewtonLogisticHead(gradient="exact"), "'implicit' or 'unrolled'"),
-        (lambda: SVMHead(c=0.0), "c must be positive"),
+        (lambda: RidgeHead(lam=-1.0), "lam must be a finite number above 0"),
+        (lambda: RidgeHead(scale=0.0), "scale must be a finite number above 0"),
+        (lambda: NewtonLogisticHead(l2=0.0), "l2 must be a finite number above 0"),
+        (lambda: NewtonLogisticHead(steps=0), "steps must be at least 1"),
+        (lambda: LOORidge([0.1, math.nan]), "lams must be a finite number above 0"),
+        (lambda: NewtonLogisticHead(gradient="exact"), "one of 'implicit', 'unrolled'"),
+        (lambda: SVMHead(c=0.0), "c must be a finite number above 0"),
         (
             lambda: loo_predictions(
                 torch.ones(1, 2, 3), torch.ones(1, 2, 2), torch.tensor([0.0])
@@ -490,7 +491,7 @@ def test_reliability_bins_count_and_respect_the_mask():
         ),
         (
             lambda: reliability_bins(torch.ones(1, 3, 2), torch.zeros(1, 2)),
-            "do not match",
+            "y must have the shape",
         ),
     ],
 )

@@ -283,7 +283,7 @@ def test_zero_weights_give_class_means():
         refined_means(tasks.support, tasks.query.x, torch.zeros(3, 20, 4)),
         class_means(tasks.support.x, tasks.support.y),
     )
-    with pytest.raises(ValueError, match="steps=-1"):
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         soft_kmeans_prototypes(tasks.support, tasks.query.x, steps=-1)
 
 
@@ -351,7 +351,7 @@ def test_transductive_does_not_depend_on_the_order_of_queries():
 
 
 def test_transductive_refuses():
-    with pytest.raises(ValueError, match="not one of 'soft', 'balanced'"):
+    with pytest.raises(ValueError, match="one of 'soft', 'balanced', got"):
         Transductive(ProtoNet(), "hard")
     with pytest.raises(ValueError, match="metric='cosine'"):
         Transductive(ProtoNet(metric="cosine"))
@@ -387,19 +387,24 @@ def test_unbalanced_queries_keep_episodes_clean():
 
 def test_unbalanced_queries_refuse():
     tasks = ClassTasks(*blobs(), n_way=5, k_shot=1, n_query=10)
-    with pytest.raises(ValueError, match="positive integer"):
+    with pytest.raises(ValueError, match="concentration must be"):
         UnbalancedQueries(tasks, 5, 0.5)
     with pytest.raises(ValueError, match="n_keep=11"):
         UnbalancedQueries(tasks, 11)
 
 
 def test_bad_settings_say_what_is_allowed():
-    with pytest.raises(ValueError, match="not one of 'euclidean', 'cosine'"):
+    with pytest.raises(ValueError, match="one of 'euclidean', 'cosine', got"):
         ProtoNet(metric="l1")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         ProtoNet(temperature=-1.0)
     tasks = batch()
     empty = torch.ones_like(tasks.support.y, dtype=torch.bool)
     empty[0, :3] = False
     with pytest.raises(ValueError, match="no support example"):
         ProtoNet().adapt(Examples(tasks.support.x, tasks.support.y, empty))
+
+
+def test_what_no_gaussian_has_is_refused():
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        two_class_accuracy(5, 1.0, -1.0, 1.0)

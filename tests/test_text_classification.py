@@ -32,7 +32,7 @@ from metalearn_book.case_studies.text_classification import (
     split_episodes,
     train_encoder,
 )
-from metalearn_book.case_studies.text_classification import unfreeze
+from metalearn_book.case_studies.text_classification import unfreeze, weighted_means
 from metalearn_book.data import class_split, load_dataset_by_name
 from metalearn_book.foundations.encoders import fingerprint, load_encoder
 
@@ -180,7 +180,7 @@ def test_which_layers_are_trained(tiny, layers, moved):
     assert {
         n.split(".")[3] for n, p in copied.named_parameters() if p.requires_grad
     } == moved
-    with pytest.raises(ValueError, match="from 1 to 2"):
+    with pytest.raises(ValueError, match="layers must be at (most 2|least 1)"):
         unfreeze(copied, 3)
 
 
@@ -199,7 +199,7 @@ def test_every_head_separates_what_is_apart(kind):
     y = torch.arange(5).repeat_interleave(4)
     x = F.normalize(centres[y] + 0.02 * torch.randn(20, 16, generator=gen(1)), dim=-1)
     assert head_accuracies(x, y, centres, torch.arange(5), [kind]) == {kind: 1.0}
-    with pytest.raises(ValueError, match="not one of"):
+    with pytest.raises(ValueError, match="kind must be one of"):
         fit_head(x, y, 5, "tree")
 
 
@@ -274,3 +274,21 @@ def test_full_way_rows_are_of_their_parts():
 def test_mean_and_range_in_percent():
     assert mean_and_range([0.5]) == "50.0"
     assert mean_and_range([0.5, 0.75, 0.6]) == "61.7 (50.0–75.0)"
+
+
+@pytest.mark.parametrize("kind", ["prototype", "ridge"])
+def test_a_head_of_a_class_without_examples_is_refused(kind):
+    x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ValueError, match="each of 3 classes must have an example"):
+        fit_head(x, y, 3, kind)
+    with pytest.raises(ValueError, match="0..0, got 0 to 1"):
+        fit_head(x, y, 1, kind)
+    with pytest.raises(ValueError, match="weight must hold 0 or more"):
+        fit_head(x, y, 2, kind, torch.tensor([1.0, 1.0, 1.0, -1.0]))
+
+
+def test_a_class_without_weight_has_no_mean():
+    with pytest.raises(ValueError, match="got none of class 1"):
+        weighted_means(
+            torch.eye(3), torch.tensor([0, 1, 1]), 2, torch.tensor([1.0, 0, 0])
+        )

@@ -92,3 +92,13 @@ def test_learners_run_on_the_top_layer(tiny, few, make):
         p.grad is not None and p.grad.abs().sum() > 0 for p in learner.parameters()
     )
     assert learner.adapt(tasks.support)(tasks.query.x).shape == (2, 6, 3)
+
+
+def test_modules_of_tasks_refuse_what_no_task_has(tiny):
+    heads = TaskHeads(6, [3, 2])
+    with pytest.raises(ValueError, match="y must be below 5, got 7"):
+        heads(unit(2, dtype=torch.float32), torch.tensor([7, 7]))
+    with pytest.raises(ValueError, match="n_top must be at most"):
+        lower_states(tiny, ["a"], n_top=99)
+    with pytest.raises(ValueError, match="half of a character"):
+        lower_states(tiny, ["a", "\ud800"])

@@ -12,13 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .text_classification import _check_weighted
+from .text_classification import _class_numbers
 from .text_classification import fit_head, weighted_means
+from ..data.arguments import choice, floating, real, shapes, whole
 
 # %% auto #0
 __all__ = ['auroc', 'scope_scores', 'best_threshold', 'scope_report', 'share_threshold', 'left_out_scores', 'own_threshold',
            'confused_pairs', 'left_out_rounds', 'left_out_logits', 'best_temperature', 'tuning_folds']
 
 # %% ../../nbs/case_studies/18_calibration.ipynb #f91d336e
+def _check_scores(**scores: Tensor) -> None:
+    "ValueError unless each holds finite scores, one or more, in one dimension."
+    floating(finite=True, **scores)
+    for name, one in scores.items():
+        shapes(**{name: (one, "n+")})
+    if any(one.is_meta for one in scores.values()):
+        raise ValueError(f"{', '.join(scores)} must hold values, got a meta tensor")
+
+
 def auroc(
     inside: Tensor,  # (n,): scores in scope
     outside: Tensor,  # (m,): scores out of scope
@@ -26,11 +38,7 @@ def auroc(
     """Probability that a score `inside` is above one `outside`, ties counting half, by
     ranks, Eq. (TC-7). ValueError where there are no scores of one kind.
     """
-    if not len(inside) or not len(outside):
-        raise ValueError(
-            f"scores of both kinds are needed, got {len(inside)} inside and "
-            f"{len(outside)} outside"
-        )
+    _check_scores(inside=inside, outside=outside)
     values, group, count = torch.cat([inside, outside]).unique(
         return_inverse=True, return_counts=True
     )
@@ -44,6 +52,9 @@ def scope_scores(logits: Tensor, z: Tensor, prototypes: Tensor) -> dict[str, Ten
     """Three scores `(n,)`, high for texts in scope: of logits `(n, C)`, of vectors z
     `(n, d)` of length 1 and of class means, prototypes `(C, d)`.
     """
+    shapes(logits=(logits, "n C+"), z=(z, "n d"), prototypes=(prototypes, "C d"))
+    floating(logits=logits, z=z, prototypes=prototypes)
+    prototypes = prototypes.to(z.dtype)
     return {
         "largest probability": logits.softmax(-1).amax(-1),
         "energy": logits.logsumexp(-1),
@@ -58,6 +69,7 @@ def best_threshold(
     """The threshold with the largest mean of the share of `inside` at or above it and
     the share of `outside` below it; halfway between two scores.
     """
+    _check_scores(inside=inside, outside=outside)
     values = torch.cat([inside, outside]).double().unique()
     cuts = torch.cat([values[:1] - 1, (values[1:] + values[:-1]) / 2, values[-1:] + 1])
     kept = 1 - torch.searchsorted(inside.double().sort().values, cuts) / len(inside)
@@ -74,6 +86,11 @@ def scope_report(
     """What a threshold does: share of in-scope texts that are kept *and* have the right
     answer, of those kept, and of out-of-scope texts turned away.
     """
+    _check_scores(inside=inside, outside=outside)
+    shapes(inside=(inside, "n"), right=(right, "n"))
+    threshold = real("threshold", threshold)
+    if right.dtype != torch.bool:
+        raise ValueError(f"right must hold truth values, got {right.dtype}")
     kept = inside >= threshold
     return {
         "in scope, right": (kept & right).float().mean().item(),
@@ -89,12 +106,33 @@ def share_threshold(
     """The k-th smallest score, k = ⌊share · (n + 1)⌋ but at least 1. A new score is
     below it with probability k / (n + 1). ValueError for a share not between 0 and 1.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share}")
+    share = real("share", share, above=0, below=1)
+    _check_scores(scores=scores)
     k = max(1, math.floor(share * (len(scores) + 1) + 1e-9))
     return scores.sort().values[k - 1].item()
 
 # %% ../../nbs/case_studies/18_calibration.ipynb #f20a0002
+def _every_class(y: Tensor) -> Tensor:
+    "Labels as int64. ValueError unless 0..C-1, each at least once."
+    shapes(y=(y, "N+"))
+    y = _class_numbers(y, len(y))
+    if not (there := y.bincount() > 0).all():
+        raise ValueError(
+            f"y must hold every class 0..{len(there) - 1}, got none of class "
+            f"{int(there.int().argmin())}"
+        )
+    return y
+
+
+def _examples(z: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    "Labels and weights as they are needed; ValueError for what can't be left out."
+    _check_weighted(z, y, weight)
+    weight = torch.ones_like(z[:, 0]) if weight is None else weight.to(z.dtype)
+    if not (weight > 0).all():
+        raise ValueError(f"weight must be above 0 everywhere, got {weight.min():g}")
+    return _every_class(y), weight
+
+
 def left_out_scores(
     z: Tensor,  # (N, d): vectors of length 1 of the examples
     y: Tensor,  # (N,): class numbers
@@ -103,7 +141,7 @@ def left_out_scores(
     """Cosine of each example to the nearest class mean, its own one without it; NaN for
     an example that is alone in its class.
     """
-    weight = torch.ones_like(z[:, 0]) if weight is None else weight
+    y, weight = _examples(z, y, weight)
     size = torch.zeros_like(weight[: int(y.max()) + 1]).index_add_(0, y, weight)
     means = weighted_means(z, y, len(size), weight)
     without = F.normalize(size[y][:, None] * means[y] - weight[:, None] * z, dim=-1)
@@ -140,11 +178,8 @@ def confused_pairs(
 
     ValueError where targets and answers differ in number.
     """
-    if target.shape != guess.shape:
-        raise ValueError(
-            "target and guess must have one shape, got "
-            f"{tuple(target.shape)} and {tuple(guess.shape)}"
-        )
+    shapes(target=(target, "n"), guess=(guess, "n"))
+    n = whole("n", n, least=0)
     lost = Counter((a, b) for a, b in zip(target.tolist(), guess.tolist()) if a != b)
     pairs = {tuple(sorted(p)) for p in lost}
     counted = ((a, b, lost[a, b], lost[b, a]) for a, b in pairs)
@@ -158,6 +193,7 @@ def left_out_rounds(
     """Rounds 0, 1, ... that leave out one example of each class, or several where a
     class has more than `most`. An example that is alone in its class stays in.
     """
+    y, most = _every_class(y), whole("most", most, least=2)
     place = torch.empty_like(y)
     for c in y.unique():
         rows = (y == c).nonzero()[:, 0]
@@ -198,6 +234,8 @@ def left_out_logits(
     """What `fit_head` says about each example when one of every class is left out, by
     `left_out_rounds`: in closed form for class means and ridge, else fitted again.
     """
+    kind = choice("kind", kind, ("logistic", "prototype", "ridge"))
+    y = _examples(z, y, weight)[0]
     rounds = left_out_rounds(y, 5 if kind == "logistic" else 10)
     w = torch.ones(len(y), dtype=torch.double, device="cpu")
     w = w if weight is None else weight.double()
@@ -222,11 +260,17 @@ def best_temperature(
     """The T with the least cross-entropy of logits / T, where 1 / (n + 2) of each
     target is shared out among all classes; between 1e-3 and 1e3. 1.0 without examples.
     """
+    shapes(logits=(logits, "n C+"), y=(y, "n"), weight=(weight, "n"))
+    floating(logits=logits), floating(finite=True, weight=weight)
+    y = _class_numbers(y, logits.shape[1]) if len(y) else y
     held = ~logits.isnan().any(1)
     logits, y = logits[held].double(), y[held]
+    floating(finite=True, logits=logits)
     if not (n := len(y)):
         return 1.0
     w = torch.ones_like(logits[:, 0]) if weight is None else weight[held].double()
+    if (w < 0).any() or not w.any():
+        raise ValueError(f"weight must be 0 or more and not all 0, got {w.min():g}")
     target = F.one_hot(y, logits.shape[1]).double()
     target += (1 / logits.shape[1] - target) / (n + 2)
     low, high = math.log(1e-3), math.log(1e3)
@@ -246,6 +290,7 @@ def tuning_folds(
     examples, each of four folds leaves out one of every second class only, so that the
     others keep their pairs.
     """
+    y, n_folds = _every_class(y), whole("n_folds", n_folds, least=2)
     size = y.bincount()
     if int(size.max()) > 2:
         return left_out_rounds(y, n_folds)

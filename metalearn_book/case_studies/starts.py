@@ -9,7 +9,6 @@ import copy
 import hashlib
 import importlib.resources
 import json
-import numbers
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..book.patch import patch
+from ..data.arguments import whole
 from ..data.files import checksum, made
 from ..foundations.encoders import TextEncoder
 
@@ -30,8 +30,7 @@ def low_rank(
 ) -> tuple[Tensor, Tensor]:  # (m, r) and (r, n), float64
     """The factors, Eq. (ST-2), of the nearest matrix of a rank, Eq. (ST-1). ValueError
     for a rank below 1, or no finite matrix."""
-    if not isinstance(rank, numbers.Integral) or isinstance(rank, bool) or rank < 1:
-        raise ValueError(f"rank must be a whole number of 1 or more, got {rank!r}")
+    rank = whole("rank", rank)
     if change.dim() != 2 or not torch.isfinite(change).all():
         raise ValueError(
             f"change must be a finite matrix, got shape {tuple(change.shape)}"
@@ -48,6 +47,7 @@ def compress(
 ) -> dict[str, Tensor]:  # what is stored, float16: NAME:left and NAME:right, or :whole
     """The change of weights: factors of matrices, other tensors whole, no zeros.
     ValueError where names or shapes differ."""
+    rank = whole("rank", rank)
     shapes = [{n: tuple(t.shape) for n, t in some.items()} for some in (before, after)]
     if shapes[0] != shapes[1]:
         wrong = sorted({*shapes[0].items()} ^ {*shapes[1].items()})[0][0]

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 
 from ..book.patch import patch
 from ..data import LabeledTexts, class_split, load_dataset_by_name
+from ..data.arguments import choice, floating, function, real, several
+from ..data.arguments import shapes, switch, whole
 from ..foundations.encoders import TextEncoder, check_texts
 from ..foundations.encoders import fit_linear_heads, length_batches
-from ..foundations.estimators import whole_number
 from ..foundations.fine_tuning import warmup_linear
 from ..foundations.tasks import ClassTasks
 from ..metric.closed_form import RidgeHead, ridge_weights
@@ -36,6 +37,7 @@ def corpus(
     most: int,  # rows of each class in each part
 ) -> LabeledTexts:
     "A data set with at most so many rows of each class and part, the first ones."
+    most = whole("most", most)
     data, count, rows = load_dataset_by_name(name), Counter(), []
     for i, key in enumerate(zip(data.labels, data.part)):
         if count[key] < most:
@@ -51,8 +53,7 @@ def draw_shots(
     exact: bool = True,  # False: a class with fewer rows gives all that it has
 ) -> list[int]:  # row numbers, class by class in sorted order
     "`k` random rows of each class. ValueError where a class has fewer."
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k, seed, exact = whole("k", k), whole("seed", seed, None), switch("exact", exact)
     generator, groups = torch.Generator().manual_seed(seed), {}
     for row, label in enumerate(labels):
         groups.setdefault(label, []).append(row)
@@ -70,6 +71,16 @@ def draw_shots(
     ]
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #438e911f
+def _check_batch(z: Tensor, y: Tensor, temperature: float = 1.0) -> None:
+    "ValueError unless these are vectors `(n, d)` with whole numbers `(n,)`."
+    shapes(z=(z, "n d"), y=(y, "n+")), floating(z=z)
+    real("temperature", temperature, above=0)
+    if z.is_meta or y.is_floating_point() or y.is_complex():
+        raise ValueError(
+            f"z must hold values and y whole numbers, got {z.device} and {y.dtype}"
+        )
+
+
 def prototype_loss(
     z: Tensor,  # (n, d): vectors of length 1
     y: Tensor,  # (n,): class numbers, any
@@ -80,6 +91,7 @@ def prototype_loss(
 
     ValueError without two classes, or without two texts of one class.
     """
+    _check_batch(z, y, temperature)
     classes, own = y.unique(return_inverse=True)
     member = F.one_hot(own, len(classes)).to(z.dtype)
     size = member.sum(0)
@@ -102,12 +114,13 @@ def contrastive_loss(z: Tensor, y: Tensor, temperature: float = 0.07) -> Tensor:
     """The supervised contrastive loss, Eq. (TC-4), of vectors z `(n, d)` of length 1
     with class numbers y `(n,)`. ValueError where no class has two texts.
     """
+    _check_batch(z, y, temperature)
     self_pair = torch.eye(len(z), dtype=torch.bool, device=z.device)
     positive = (y[:, None] == y) & ~self_pair
     if not positive.any():
         raise ValueError(
-            "no class has two texts here, so there is nothing to pull together; give "
-            "at least two examples of a class"
+            f"no class has two texts here, got {len(z)} classes, so there is nothing "
+            "to pull together; give at least two examples of a class"
         )
     cosine = (z @ z.T / temperature).masked_fill(self_pair, -torch.inf)
     log_share = cosine.log_softmax(1).masked_fill(~positive, 0).sum(1)
@@ -120,12 +133,14 @@ def pair_loss(z: Tensor, y: Tensor) -> Tensor:
     1 with class numbers `(n,)`: squared error of the cosine, pairs of one class and of
     two classes weighing the same. ValueError without pairs of both kinds.
     """
+    _check_batch(z, y)
     first, second = torch.triu_indices(len(z), len(z), 1, device=z.device)
     same, cosine = y[first] == y[second], (z[first] * z[second]).sum(-1)
     if same.all() or not same.any():
         raise ValueError(
-            "the loss needs pairs of one class and pairs of two classes; give at least "
-            "two classes and two texts of one of them"
+            "the loss needs pairs of one class and pairs of two classes, got "
+            f"{len(y.unique())} classes of {len(y)} texts; give at least two classes "
+            "and two texts of one of them"
         )
     pulled, pushed = (cosine[same] - 1).square().mean(), cosine[~same].square().mean()
     return 0.5 * pulled + 0.5 * pushed
@@ -146,24 +161,24 @@ class ClassBatches:
         per_class: int = 4,
         seed: int = 0,
     ):
-        if min(n_classes, per_class) < 2:
-            raise ValueError(
-                f"n_classes and per_class must be at least 2, got {n_classes} and "
-                f"{per_class}: a batch of one class, or of single texts, has nothing "
-                "to compare"
-            )
-        self.n_classes, self.per_class = n_classes, per_class
-        self.generator = torch.Generator().manual_seed(seed)
+        # one class, or single texts, would have nothing to compare
+        self.n_classes = whole("n_classes", n_classes, least=2)
+        self.per_class = whole("per_class", per_class, least=2)
+        self.generator = torch.Generator().manual_seed(whole("seed", seed, None))
         self.texts, self.groups, numbers = [], [], []
-        for texts, labels in sets:
-            numbers += self._add(texts, labels)
+        for pair in several("sets", sets, (tuple, list)):
+            if len(pair) != 2:
+                raise ValueError(
+                    f"a set must be (texts, labels), got {len(pair)} parts"
+                )
+            numbers += self._add(*pair)
         self.y = torch.tensor(numbers)
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #9c88b157
 @patch
 def _add(self: ClassBatches, texts: Sequence[str], labels: Sequence) -> list[int]:
     "Take in one set; the class numbers of its rows."
-    groups: dict = {}
+    groups, labels = {}, several("labels", labels)
     for row, label in enumerate(labels, start=len(self.texts)):
         groups.setdefault(label, []).append(row)
     alone = len(groups) < 2 or max(map(len, groups.values())) < 2
@@ -204,6 +219,7 @@ def embed(
     size: int = 16,  # texts in a piece
 ) -> Tensor:  # (n, d), with gradient
     "Vectors of length 1 of tokenized texts, in pieces of similar length."
+    ids, size = several("ids", ids, (list, tuple)), whole("size", size)
     pieces = length_batches([len(row) for row in ids], size)
     z = torch.cat(
         [encoder(encoder.batch([ids[i] for i in some])).float() for some in pieces]
@@ -216,10 +232,8 @@ def unfreeze(encoder: TextEncoder, layers: int | None = 3) -> list[nn.Parameter]
     embeddings stay frozen in any case). Returns what is trained. ValueError for a
     number of layers that the encoder does not have.
     """
-    if layers is not None and not 1 <= layers <= encoder.n_layers:
-        raise ValueError(
-            f"layers={layers} is not None or a number from 1 to {encoder.n_layers}"
-        )
+    if layers is not None:
+        layers = whole("layers", layers, 1, encoder.n_layers)
     stack = getattr(getattr(encoder.model, "encoder", None), "layer", None)
     if stack is None:
         raise ValueError(
@@ -261,7 +275,8 @@ def train_encoder(
     lists the loss of every step. The sets are other tasks (meta-training), or the task
     itself (tuning). A loss with parameters is trained too.
     """
-    steps = whole_number(steps, "steps", 0)
+    steps, lr = whole("steps", steps, least=0), real("lr", lr, least=0)
+    function("loss", loss), switch("bf16", bf16), switch("progress", progress)
     batches = ClassBatches(sets, n_classes, per_class, seed)
     encoder = copy.deepcopy(encoder)
     weights, device = unfreeze(encoder, layers), encoder.model.device
@@ -294,6 +309,13 @@ def split_episodes(
     """5-way episodes of the classes of one part of the class split. CLINC150 and
     Banking77 give the rows of their test part only.
     """
+    part = choice("part", part, ("train", "validation", "test"))
+    k, n_query = whole("k", k), whole("n_query", n_query)
+    shapes(x=(x, "N d")), floating(x=x)
+    if len(x) != len(data):
+        raise ValueError(
+            f"x must hold a vector of each of {len(data)} rows, got {len(x)}"
+        )
     classes, judged = (
         class_split(data.name)[part],
         data.name in ("clinc150", "banking77"),
@@ -306,17 +328,46 @@ def split_episodes(
     return ClassTasks(x[rows], [data.labels[i] for i in rows], 5, k, n_query)
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #f10a0002
+def _class_numbers(y: Tensor, n_classes: int) -> Tensor:
+    "Labels `(n,)` as int64. ValueError unless whole numbers 0..n_classes-1."
+    shapes(y=(y, "n+"))
+    odd = y.is_meta or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool
+    low, high = (0, 0) if odd else map(int, y.aminmax())
+    if odd or low < 0 or high >= n_classes:
+        some = f"{y.dtype} on {y.device}" if odd else f"{low} to {high}"
+        raise ValueError(f"y must hold whole numbers 0..{n_classes - 1}, got {some}")
+    return y.long()
+
+
+def _check_weighted(z: Tensor, y: Tensor, weight: Tensor | None) -> None:
+    "ValueError unless these are finite vectors, with weights of 0 or more."
+    shapes(z=(z, "n d"), y=(y, "n+"), weight=(weight, "n"))
+    floating(finite=True, z=z, weight=weight)
+    if weight is not None and (weight < 0).any():
+        raise ValueError(f"weight must hold 0 or more, got {weight.min():g}")
+
+
 def weighted_means(
     z: Tensor,  # (n, d)
     y: Tensor,  # (n,): labels 0..n_classes-1
     n_classes: int,  # how many
     weight: Tensor | None = None,  # (n,): of the examples; None: all count alike
 ) -> Tensor:  # (n_classes, d)
-    "Mean vector of each class, each example counting by its weight."
-    member = F.one_hot(y, n_classes).to(z.dtype)
+    """Mean vector of each class, each example counting by its weight. ValueError for a
+    class without weight, and for labels and weights that are none.
+    """
+    _check_weighted(z, y, weight)
+    n_classes = whole("n_classes", n_classes)
+    member = F.one_hot(_class_numbers(y, n_classes), n_classes).to(z.dtype)
     if weight is not None:
         member = member * weight[:, None].to(z.dtype)
-    return member.T @ z / member.sum(0)[:, None]
+    size = member.sum(0)
+    if not (size > 0).all():
+        raise ValueError(
+            "y and weight must give each class an example of some weight, got none of "
+            f"class {int(size.argmin())}"
+        )
+    return member.T @ z / size[:, None]
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #f10a0003
 def _weighted_head(
@@ -345,6 +396,13 @@ def fit_head(
     """One linear head for one task; its logits `x @ weight.T + bias` are on the scale
     of log-probabilities. ValueError for an unknown kind.
     """
+    kind = choice("kind", kind, ("logistic", "prototype", "ridge"))
+    _check_weighted(x, y, weight)
+    n_classes = whole("n_classes", n_classes)
+    y = _class_numbers(y, n_classes)
+    weight = weight if weight is None else weight.to(x.dtype)
+    if weight is not None and not weight.any():
+        raise ValueError(f"weight must hold a number above 0, got {len(weight)} zeros")
     if kind == "logistic":
         some = weight if weight is None else weight[None]
         W, bias = fit_linear_heads(x[None], y[None], n_classes, 1e-4, None, 100, some)
@@ -353,14 +411,15 @@ def fit_head(
         "prototype": ProtoNet(temperature=0.1),
         "ridge": RidgeHead(lam=1.0, scale=10.0, free_bias=True),
     }
-    if kind not in learners:
-        raise ValueError(
-            f"head={kind!r} is not one of 'logistic', 'prototype', 'ridge'"
-        )
     if weight is not None:
         return _weighted_head(x, y, n_classes, kind, weight)
     with torch.no_grad():
         fitted = learners[kind].head(x[None], y[None])
+    if fitted.weight.shape[1] < n_classes:
+        raise ValueError(
+            f"each of {n_classes} classes must have an example, got "
+            f"{fitted.weight.shape[1]} classes"
+        )
     return fitted.weight[0], fitted.bias[0]
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #a1592d48
@@ -374,8 +433,10 @@ def head_accuracies(
     """Accuracy of each head: fitted to `x` `(n, d)` with labels `y` `(n,)`, asked about
     `query` `(m, d)` with labels `target` `(m,)`.
     """
-    found = {}
-    for kind in kinds:
+    shapes(x=(x, "n d"), y=(y, "n+"), query=(query, "m+ d"), target=(target, "m"))
+    floating(query=query)
+    y, query, found = _class_numbers(y, len(y)), query.to(x.dtype), {}
+    for kind in several("kinds", kinds, str):
         weight, bias = fit_head(x, y, int(y.max()) + 1, kind)
         right = (query @ weight.T + bias).argmax(-1) == target
         found[kind] = right.float().mean().item()
@@ -401,5 +462,6 @@ def drawn_rows(data: LabeledTexts, k: int, seed: int) -> list[int]:
 # %% ../../nbs/case_studies/10_text_classification.ipynb #80b2fdb8
 def mean_and_range(shares: Sequence[float]) -> str:
     "Mean of a few shares in percent, with the lowest and the highest of several."
+    shares = [real("shares", v) for v in several("shares", shares)]
     mean, low, high = (100 * f(shares) for f in (np.mean, min, max))
     return f"{mean:.1f} ({low:.1f}–{high:.1f})" if len(shares) > 1 else f"{mean:.1f}"

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import floating, real, several, shapes, whole
 from ..foundations.encoders import TextEncoder, length_batches
 from ..foundations.encoders import pool, zero_head
+from ..foundations.estimators import text_column
 from ..foundations.learning_to_learn import class_means
 from ..foundations.tasks import normalized_text
 from ..metric.prototypes import DiagonalScale
@@ -37,7 +39,12 @@ class TaskHeads(nn.Module):
         self, dim: int, sizes: Sequence[int], temperature: float = 0.07, seed: int = 0
     ):
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        dim, sizes = (
+            whole("dim", dim),
+            [whole("sizes", n) for n in several("sizes", sizes)],
+        )
+        temperature = real("temperature", temperature, above=0)
+        generator = torch.Generator().manual_seed(whole("seed", seed, None))
         self.scales = nn.ModuleList(DiagonalScale(dim) for _ in sizes)
         self.vectors = nn.ParameterList(
             torch.randn(n, dim, generator=generator) / math.sqrt(dim) for n in sizes
@@ -51,6 +58,9 @@ def forward(self: TaskHeads, z: Tensor, y: Tensor) -> Tensor:
 
     ValueError for a batch with texts of several tasks.
     """
+    shapes(z=(z, "n d"), y=(y, "n+")), floating(z=z)
+    if int(y.max()) >= self.starts[-1]:
+        raise ValueError(f"y must be below {self.starts[-1]}, got {int(y.max())}")
     task = next(t for t, end in enumerate(self.starts[1:]) if y[0] < end)
     own = y - self.starts[task]
     if own.min() < 0 or own.max() >= len(self.vectors[task]):
@@ -102,7 +112,9 @@ def lower_states(
     """What the layers below the top `n_top` make of each token, padded to the longest
     text. Leave long texts out before: memory is N · T · dim.
     """
-    ids = encoder.token_ids(texts)
+    n_top = whole("n_top", n_top, 1, encoder.n_layers)
+    batch_size = whole("batch_size", batch_size)
+    ids = encoder.token_ids(text_column(texts))
     longest, encoder = max(map(len, ids)), encoder.eval()
     hidden = torch.zeros(len(ids), longest, encoder.dim)
     mask = torch.zeros(len(ids), longest)
@@ -124,6 +136,8 @@ class TopLayers(nn.Module):
 
     def __init__(self, encoder: TextEncoder, n_top: int = 1, n_way: int | None = None):
         super().__init__()
+        n_top = whole("n_top", n_top, 1, encoder.n_layers)
+        n_way = n_way if n_way is None else whole("n_way", n_way)
         self.layers = copy.deepcopy(encoder.model.encoder.layer[-n_top:])
         self.pooling = encoder.pooling
         for module in self.layers.modules():

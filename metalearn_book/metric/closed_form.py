@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, real, several
+from ..data.arguments import shapes, switch, whole
 from ..foundations.encoders import LinearPredictor
 from ..foundations.tasks import Examples, check_features, check_labels
-from .prototypes import ProtoNet
+from .prototypes import ProtoNet, _body
 
 # %% auto #0
 __all__ = ['masked_targets', 'ridge_weights', 'ClosedFormHead', 'RidgeHead', 'loo_predictions', 'LOORidge', 'newton_direction',
@@ -63,15 +65,19 @@ def ridge_weights(
     form: str | None = None,  # "primal" (d), "dual" (S); None: the smaller system
 ) -> Tensor:  # (B, n, d)
     "Weights of ridge regression for B tasks, by Eq. (CF-2) or Eq. (CF-4)."
+    shapes(x=(x, "B S d"), y=(y, "B S n")), floating(x=x, y=y)
+    y, form = y.to(x.dtype), choice("form", form, (None, "primal", "dual"))
     lam = torch.as_tensor(lam, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
-    if not (lam > 0).all():
+    if len(lam) not in (1, len(x)):
         raise ValueError(
-            f"lam must be positive, got {lam.min().item():.3g}; without a penalty "
-            "the weights are not unique when there are fewer examples than "
+            f"lam must be one number or one for each of {len(x)} tasks, got {len(lam)}"
+        )
+    if not ((lam > 0) & (lam < math.inf)).all():
+        raise ValueError(
+            f"lam must be positive and finite, got {lam.min().item():.3g}; without a "
+            "penalty the weights are not unique when there are fewer examples than "
             "features"
         )
-    if form not in (None, "primal", "dual"):
-        raise ValueError(f"form={form!r} is not 'primal', 'dual' or None")
     if x.dtype in (torch.float16, torch.bfloat16):  # which have no solver
         return ridge_weights(x.float(), y.float(), lam.float(), form).to(x.dtype)
     form = form or ("primal" if x.shape[-1] <= x.shape[-2] else "dual")
@@ -97,9 +103,8 @@ class ClosedFormHead(nn.Module):
 
     def __init__(self, body: nn.Module | None = None, scale: float = 1.0):
         super().__init__()
-        if not 0 < scale < math.inf:
-            raise ValueError(f"scale must be positive and finite, got {scale}")
-        self.body = nn.Identity() if body is None else body
+        scale = real("scale", scale, above=0)
+        self.body = _body(body)
         self.log_scale, self.bias = (
             nn.Parameter(torch.tensor(math.log(scale))),
             nn.Parameter(torch.zeros(())),
@@ -138,12 +143,8 @@ class RidgeHead(ClosedFormHead):
         free_bias: bool = False,
     ):
         super().__init__(body, scale)
-        if not 0 < lam < math.inf:
-            raise ValueError(f"lam must be positive and finite, got {lam}")
-        self.log_lam, self.free_bias = (
-            nn.Parameter(torch.tensor(math.log(lam))),
-            free_bias,
-        )
+        lam, self.free_bias = real("lam", lam, above=0), switch("free_bias", free_bias)
+        self.log_lam = nn.Parameter(torch.tensor(math.log(lam)))
 
 # %% ../../nbs/metric/40_closed_form.ipynb #d2b19d59
 @patch
@@ -174,8 +175,11 @@ def loo_predictions(
     """What ridge regression predicts for each example from all others, for every
     penalty, by Eq. (CF-9).
     """
-    if lams.dim() != 1 or not (lams > 0).all():
+    shapes(x=(x, "B S+ d"), y=(y, "B S n"), lams=(lams, "L+"))
+    floating(finite=True, x=x), floating(y=y, lams=lams)
+    if not (lams > 0).all():
         raise ValueError(f"lams must be a vector of positive penalties, got {lams}")
+    y = y.to(x.dtype)
     e, v = torch.linalg.eigh(x @ x.mT)
     e = e.clamp_min(0).unsqueeze(1)
     shrink = e / (e + lams.to(e)[:, None])
@@ -200,13 +204,9 @@ class LOORidge(nn.Module):
         scale: float = 10.0,
     ):
         super().__init__()
-        if not lams or not all(0 < v < math.inf for v in (*lams, scale)):
-            raise ValueError(
-                "lams must be one or more positive, finite numbers, and scale one, "
-                f"got {list(lams)} and {scale}"
-            )
+        lams = [real("lams", v, above=0) for v in several("lams", lams)]
         self.register_buffer("lams", torch.tensor(sorted(lams)))
-        self.scale = scale
+        self.scale = real("scale", scale, above=0)
 
 # %% ../../nbs/metric/40_closed_form.ipynb #266b417b
 @patch
@@ -233,15 +233,29 @@ def adapt(self: LOORidge, support: Examples) -> LinearPredictor:
     )
 
 # %% ../../nbs/metric/40_closed_form.ipynb #f78821ff
+def _cholesky(matrix: Tensor) -> Tensor:
+    "Cholesky factor; ValueError where a matrix is not positive definite."
+    try:
+        return torch.linalg.cholesky(matrix)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError(
+            "gram must be positive semidefinite, and probabilities and slacks 0 or "
+            f"more, got a system without a Cholesky factor ({error})"
+        ) from None
+
+
 def newton_direction(
     gram: Tensor,  # (B, S, S): scaled Gram matrix G
     p: Tensor,  # (B, S, n): probabilities, padded rows zero
     v: Tensor,  # (B, S, n)
 ) -> Tensor:  # (B, S, n)
     "J⁻¹v for J = I + ΠG, class by class, by Eq. (CF-14)."
+    shapes(gram=(gram, "B S S"), p=(p, "B S n"), v=(v, "B S n"))
+    floating(gram=gram, p=p, v=v)
+    p, v = p.to(gram.dtype), v.to(gram.dtype)
     root = p.clamp_min(0).sqrt().mT.unsqueeze(-1)  # (B, n, S, 1)
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky(eye + root * gram.unsqueeze(1) * root.mT)
+    factor = _cholesky(eye + root * gram.unsqueeze(1) * root.mT)
     e = root * torch.cholesky_solve(torch.diag_embed(root.squeeze(-1)), factor)
     u = torch.einsum("bkst,btk->bsk", e, gram @ v)
     padded = torch.diag_embed((p.sum(-1) == 0).to(p))  # keeps the system below regular
@@ -256,6 +270,9 @@ def logistic_objective(gram: Tensor, y: Tensor, a: Tensor) -> tuple[Tensor, Tens
     gram: scaled Gram matrix G `(B, S, S)`. y: one-hot. a: dual coefficients,
     `(B, S, n)` like y.
     """
+    shapes(gram=(gram, "B S S"), y=(y, "B S n"), a=(a, "B S n"))
+    floating(gram=gram, y=y, a=a)
+    y, a = y.to(gram.dtype), a.to(gram.dtype)
     f = gram @ a
     return (0.5 * a * f - y * f.log_softmax(-1)).sum((1, 2)), a - y + f.softmax(
         -1
@@ -270,6 +287,8 @@ def damped(
 
     gram, y, a: as for `logistic_objective`. halvings: at most.
     """
+    shapes(direction=(direction, "B S n"), a=(a, "B S n")), floating(d=direction)
+    halvings = whole("halvings", halvings, least=0)
     value, r = logistic_objective(gram, y, a)
     slope, step = ((gram @ r) * direction).sum((1, 2)), torch.ones_like(value)
     for _ in range(halvings):
@@ -291,7 +310,9 @@ def newton_logistic(
     damping: bool = True,  # False: always take the whole Newton step
 ) -> Tensor:  # (B, S, n)
     "Dual coefficients A of logistic regression: the root of Eq. (CF-12)."
-    a = torch.zeros_like(y)
+    steps, implicit = whole("steps", steps, least=0), switch("implicit", implicit)
+    tolerance = real("tolerance", tolerance, least=0)
+    damping, a = switch("damping", damping), torch.zeros_like(y)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not implicit):
         for _ in range(steps):
             r = logistic_objective(gram, y, a)[1]
@@ -333,18 +354,9 @@ class NewtonLogisticHead(ClosedFormHead):
         gradient: str = "implicit",
     ):
         super().__init__(body, scale)
-        if not (0 < l2 < math.inf and steps >= 1):
-            raise ValueError(
-                "l2 must be positive and finite, and steps at least 1, "
-                f"got {l2} and {steps}"
-            )
-        if gradient not in ("implicit", "unrolled"):
-            raise ValueError(f"gradient={gradient!r} is not 'implicit' or 'unrolled'")
-        self.log_l2, self.steps, self.gradient = (
-            nn.Parameter(torch.tensor(math.log(l2))),
-            steps,
-            gradient,
-        )
+        self.steps = whole("steps", steps)
+        self.gradient = choice("gradient", gradient, ("implicit", "unrolled"))
+        self.log_l2 = nn.Parameter(torch.tensor(math.log(real("l2", l2, above=0))))
         # (B,) after a solve: the largest entry of R of each task
         self.residual = torch.zeros(())
 
@@ -379,8 +391,11 @@ def solve_by_class(
     rhs: Tensor,  # (B, S, n)
 ) -> tuple[Tensor, Tensor]:  # (B, S, n) and (B, S)
     "Solve (G + D_k) a_k + ν = rhs_k for all classes k with Σ_k a_k = 0, Eq. (CF-21)."
+    shapes(gram=(gram, "B S S"), d=(d, "B S n"), rhs=(rhs, "B S n"))
+    floating(gram=gram, d=d, rhs=rhs)
+    d, rhs = d.to(gram.dtype), rhs.to(gram.dtype)
     inverse = torch.cholesky_inverse(
-        torch.linalg.cholesky(gram.unsqueeze(1) + torch.diag_embed(d.mT))
+        _cholesky(gram.unsqueeze(1) + torch.diag_embed(d.mT))
     )
     free = torch.einsum("bkst,btk->bsk", inverse, rhs)
     nu = torch.linalg.solve(inverse.sum(1), free.sum(-1))
@@ -407,6 +422,9 @@ def crammer_singer(
     The steps stop when no product of slack and multiplier exceeds `tolerance`
     times `c`.
     """
+    shapes(gram=(gram, "B S S"), y=(y, "B S n+"), c=(c, ""))
+    floating(gram=gram, y=y, c=c), real("c", c.detach(), above=0)
+    steps, tolerance = whole("steps", steps), real("tolerance", tolerance, least=0)
     with torch.no_grad():
         fixed, price = gram.detach(), c.detach()
         t = (price / y.shape[-1]).expand_as(y)  # feasible: each row of α sums to zero
@@ -449,12 +467,8 @@ class SVMHead(ClosedFormHead):
         steps: int = 40,
     ):
         super().__init__(body, scale)
-        if not (0 < c < math.inf and steps >= 1):
-            raise ValueError(
-                "c must be positive and finite, and steps at least 1, "
-                f"got {c} and {steps}"
-            )
-        self.log_c, self.steps = nn.Parameter(torch.tensor(math.log(c))), steps
+        c, self.steps = real("c", c, above=0), whole("steps", steps)
+        self.log_c = nn.Parameter(torch.tensor(math.log(c)))
 
 # %% ../../nbs/metric/40_closed_form.ipynb #96d3f543
 @patch
@@ -493,11 +507,9 @@ def reliability_bins(
 
     mask: `(B, Q)`, False for padded queries. ValueError if logits and y do not match.
     """
-    if logits.shape[:-1] != y.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} do not "
-            "match; expected (B, Q, n_way) and (B, Q)"
-        )
+    shapes(logits=(logits, "B Q n+"), y=(y, "B Q"), mask=(mask, "B Q"))
+    floating(logits=logits), check_labels(y)
+    n_bins = whole("n_bins", n_bins)
     confidence, guess = logits.softmax(-1).max(-1)
     bins = F.one_hot((confidence * n_bins).long().clamp(0, n_bins - 1), n_bins).to(
         confidence
@@ -524,6 +536,10 @@ def calibration_error(
         count = total[..., 0, :].sum(-1, keepdim=True)
         return (total[..., 1, :] - total[..., 2, :]) / count
 
+    shapes(bins=(bins, "tasks+ 3 n+")), floating(finite=True, bins=bins)
+    n_boot, seed = whole("n_boot", n_boot), whole("seed", seed, least=None)
+    if bins.is_meta or not (bins[:, 0].sum() > 0):
+        raise ValueError("bins must hold some predictions, got none")
     bins, g = bins.double(), torch.Generator().manual_seed(seed)
     draws = torch.randint(len(bins), (n_boot, len(bins)), generator=g)
     weight = torch.zeros(n_boot, len(bins), dtype=bins.dtype).scatter_add_(

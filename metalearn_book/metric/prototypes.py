@@ -13,31 +13,54 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, function, real
+from ..data.arguments import shapes, shown, switch, whole
 from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.encoders import LinearPredictor, NearestPrototype
 from ..foundations.learning_to_learn import class_means
 from ..foundations.tasks import ClassTasks, Examples, TaskBatch
-from ..foundations.tasks import inputs_named
+from ..foundations.tasks import check_labels, inputs_named
 
 # %% auto #0
 __all__ = ['bregman_divergence', 'ProtoNet', 'Centred', 'DiagonalScale', 'ResidualMap', 'two_class_accuracy', 'refined_means',
            'soft_kmeans_prototypes', 'balanced_assignment', 'Transductive', 'UnbalancedQueries']
 
 # %% ../../nbs/metric/10_prototypes.ipynb #4e7eed9a
+def _check_points(z: Tensor, c: Tensor) -> None:
+    "ValueError unless `z` and `c` hold vectors of one size, in shapes that broadcast."
+    shapes(z=(z, "..."), c=(c, "...")), floating(z=z, c=c)
+    both = [tuple(v.shape) for v in (z, c)]
+    meet = all(len({1, *sizes}) <= 2 for sizes in zip(*(b[::-1] for b in both)))
+    if not meet or not z.ndim * c.ndim or z.shape[-1] != c.shape[-1]:
+        raise ValueError(f"z and c must be (..., d) and broadcast, got {both}")
+
+
 def bregman_divergence(
     phi: Callable[[Tensor], Tensor],  # strictly convex: `(..., d)` -> `(...)`
     z: Tensor,  # `(..., d)`
     c: Tensor,  # `(..., d)`, of a shape that broadcasts with z
 ) -> Tensor:  # `(...)`, at least 0
     "Gap at `z` between `phi` and its tangent at `c`, Eq. (PROTO-2)."
+    _check_points(z, c), function("phi", phi)
     with torch.enable_grad():
         point = c if c.requires_grad else c.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(
-            phi(point).sum(), point, create_graph=c.requires_grad
-        )
+        value = phi(point)
+        if getattr(value, "shape", None) != c.shape[:-1] or not value.requires_grad:
+            raise ValueError(
+                "phi must give a differentiable number for each vector, got "
+                f"{shown(value)} for {tuple(c.shape)}"
+            )
+        (slope,) = torch.autograd.grad(value.sum(), point, create_graph=c.requires_grad)
     return phi(z) - phi(c) - (slope * (z - c)).sum(-1)
 
 # %% ../../nbs/metric/10_prototypes.ipynb #24866af7
+def _body(body: nn.Module | None) -> nn.Module:
+    "A body, or what leaves its input as it is. ValueError for anything else."
+    if body is not None and not isinstance(body, nn.Module):
+        raise ValueError(f"body must be a module or None, got {shown(body)}")
+    return nn.Identity() if body is None else body
+
+
 class ProtoNet(nn.Module):
     """Prototypical networks (Snell et al., 2017): nearest class means in the space of a
     body.
@@ -56,10 +79,12 @@ class ProtoNet(nn.Module):
         learn_temperature: bool = True,
     ):
         super().__init__()
-        NearestPrototype(metric, temperature)  # checks both
-        self.body, self.metric = nn.Identity() if body is None else body, metric
+        temperature = real("temperature", temperature, above=0)
+        self.body = _body(body)
+        self.metric = choice("metric", metric, ("euclidean", "cosine"))
         self.log_temperature = nn.Parameter(
-            torch.tensor(math.log(temperature)), requires_grad=learn_temperature
+            torch.tensor(math.log(temperature)),
+            requires_grad=switch("learn_temperature", learn_temperature),
         )
 
 # %% ../../nbs/metric/10_prototypes.ipynb #ec757f48
@@ -127,6 +152,8 @@ class Centred(nn.Module):
 
     def __init__(self, train_features: Tensor):
         super().__init__()
+        shapes(train_features=(train_features, "n+ d"))
+        floating(finite=True, train_features=train_features)
         self.register_buffer("mean", train_features.mean(0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +168,7 @@ class DiagonalScale(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.log_weight = nn.Parameter(torch.zeros(dim))
+        self.log_weight = nn.Parameter(torch.zeros(whole("dim", dim)))
 
     def forward(self, x: Tensor) -> Tensor:
         "x `(..., dim)`, each feature times its weight."
@@ -155,6 +182,7 @@ class ResidualMap(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
+        dim = whole("dim", dim)
         self.map = nn.Linear(dim, dim)
         nn.init.zeros_(self.map.weight), nn.init.zeros_(self.map.bias)
 
@@ -183,10 +211,23 @@ def two_class_accuracy(
         raise ValueError(
             f"k_shot must be positive (math.inf for the limit), got {k_shot}"
         )
+    if any((v < 0).any() for v in (squared, along, spread)):
+        raise ValueError(
+            "squared, along and spread must be 0 or more, got "
+            f"{squared.min()}, {along.min()} and {spread.min()}"
+        )
     variance = (1 + 1 / k) * along + 2 / k * (1 + 1 / (2 * k)) * spread
     return torch.special.ndtr(0.5 * squared / variance.sqrt())
 
 # %% ../../nbs/metric/10_prototypes.ipynb #398db306
+def _check_queries(support: Examples, z_query: Tensor, n_way: int) -> Tensor:
+    "Queries in the type of the support set; ValueError where they do not match it."
+    x, y = support.x, support.y
+    shapes(support=(x, "B S d"), y=(y, "B S"), z_query=(z_query, "B Q d"))
+    floating(support=x, z_query=z_query), check_labels(y, n_way)
+    return z_query.to(x.dtype)
+
+
 def refined_means(support: Examples, z_query: Tensor, weights: Tensor) -> Tensor:
     """Prototypes `(B, n, d)` of embedded support items and of queries `(B, Q, d)` with
     `weights` `(B, Q, n)`, Eq. (PROTO-9).
@@ -194,11 +235,20 @@ def refined_means(support: Examples, z_query: Tensor, weights: Tensor) -> Tensor
     z_query: the embedded queries; they have no labels, `weights` says how much each
     belongs to each class.
     """
+    shapes(z_query=(z_query, "B Q d"), weights=(weights, "B Q n+"))
+    floating(weights=weights)
+    z_query = _check_queries(support, z_query, weights.shape[-1])
+    weights = weights.to(z_query.dtype)
     member = F.one_hot(support.y, weights.shape[-1]).to(z_query.dtype)
     if support.mask is not None:
         member = member * support.mask[..., None].to(z_query.dtype)
+    size = member.sum(1) + weights.sum(1)
+    if not size.is_meta and not (size > 0).all():
+        raise ValueError(
+            f"weights must give every class an item, got {size.min()} for one"
+        )
     total = member.transpose(1, 2) @ support.x + weights.transpose(1, 2) @ z_query
-    return total / (member.sum(1) + weights.sum(1))[..., None]
+    return total / size[..., None]
 
 # %% ../../nbs/metric/10_prototypes.ipynb #b59ee472
 def _nearest(prototypes: Tensor, temperature: float | Tensor) -> LinearPredictor:
@@ -221,10 +271,8 @@ def soft_kmeans_prototypes(
     z_query: `(B, Q, d)`. temperature: divides the squared distances before the softmax.
     ValueError for a negative number of steps.
     """
-    if steps < 0:
-        raise ValueError(
-            f"steps={steps}: give 0 (class means) or a positive number of rounds"
-        )
+    steps = whole("steps", steps, least=0)
+    z_query = _check_queries(support, z_query, support.n_items)
     prototypes = class_means(support.x, support.y, support.mask)
     for _ in range(steps):
         prototypes = refined_means(
@@ -243,7 +291,8 @@ def balanced_assignment(
 
     logits: `(B, Q, n)`. steps: rounds of scaling columns and rows in turn.
     """
-    n = logits.shape[-1]
+    shapes(logits=(logits, "B Q+ n+")), floating(logits=logits)
+    steps, n = whole("steps", steps), logits.shape[-1]
     shares = logits.new_full((n,), 1 / n) if shares is None else shares.to(logits)
     if (
         shares.shape[-1] != n
@@ -280,24 +329,18 @@ class Transductive(nn.Module):
         steps: int = 1,
     ):
         super().__init__()
-        if how not in ("soft", "balanced"):
-            raise ValueError(f"how={how!r} is not one of 'soft', 'balanced'")
-        if steps < 0 or not (temperature is None or 0 < temperature < math.inf):
-            raise ValueError(
-                "steps must be 0 or more and temperature positive and finite, or None "
-                f"for the learner's own; got {steps} and {temperature}"
-            )
+        if temperature is not None:
+            temperature = real("temperature", temperature, above=0)
+        if not isinstance(learner, ProtoNet):
+            raise ValueError(f"learner must be a ProtoNet, got {shown(learner)}")
         if learner.metric != "euclidean":
             raise ValueError(
                 f"metric={learner.metric!r}: refinement averages vectors; use "
                 "metric='euclidean' with a body that normalizes"
             )
-        self.learner, self.how, self.temperature, self.steps = (
-            learner,
-            how,
-            temperature,
-            steps,
-        )
+        self.learner, self.temperature = learner, temperature
+        self.how = choice("how", how, ("soft", "balanced"))
+        self.steps = whole("steps", steps, least=0)
 
 # %% ../../nbs/metric/10_prototypes.ipynb #1655e56c
 @patch
@@ -334,17 +377,15 @@ class UnbalancedQueries:
     """
 
     def __init__(self, tasks: ClassTasks, n_keep: int, concentration: int = 2):
-        if concentration < 1 or int(concentration) != concentration:
-            raise ValueError(
-                f"concentration must be a positive integer, got {concentration}"
-            )
-        if not 1 <= n_keep <= tasks.n_query:
+        concentration = whole("concentration", concentration)
+        n_keep = whole("n_keep", n_keep)
+        if n_keep > tasks.n_query:
             raise ValueError(
                 f"n_keep={n_keep} items may all be of one class, but the episodes "
                 f"hold {tasks.n_query} queries of each; lower n_keep or raise "
                 "n_query"
             )
-        self.tasks, self.n_keep, self.concentration = tasks, n_keep, int(concentration)
+        self.tasks, self.n_keep, self.concentration = tasks, n_keep, concentration
 
 # %% ../../nbs/metric/10_prototypes.ipynb #ff174ec7
 @patch
