@@ -12,7 +12,6 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from .text_classification import fit_head, prototype_loss
 from .text_classification import train_encoder
 from .text_classification import weighted_means
 from .text_meta_training import TaskHeads
+from ..data.arguments import real, whole
 from ..data.files import open_saved, path_of, write_saved
 from ..foundations.encoders import MINILM_HUB, TextEncoder, check_texts
 from ..foundations.encoders import fingerprint, length_batches
@@ -37,7 +37,7 @@ from ..foundations.estimators import Classifier, class_array
 from ..foundations.estimators import example_weights, is_blank
 from ..foundations.estimators import label_list, label_numbers
 from ..foundations.estimators import own_modes, text_column
-from ..foundations.estimators import usable_device, whole_number
+from ..foundations.estimators import usable_device
 
 # %% auto #0
 __all__ = ['text_windows', 'embed_texts', 'FewShotClassifier', 'text_key', 'merge_examples']
@@ -49,12 +49,17 @@ def text_windows(
     """Token numbers of windows that fit the encoder, the text that each belongs to, and
     its tokens. No token is left out.
     """
-    tokenizer = encoder.tokenizer
+    tokenizer, texts = encoder.tokenizer, check_texts(texts)
+    for i, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"texts[{i}] holds half a character: {error}") from error
     before, behind = special_tokens(tokenizer)
     room = encoder.max_length - len(before) - len(behind)
-    bare = tokenizer(
-        check_texts(texts), add_special_tokens=False, truncation=False, verbose=False
-    )["input_ids"]
+    bare = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)[
+        "input_ids"
+    ]
     windows, owner, size = [], [], []
     for i, ids in enumerate(bare):
         for start in range(0, max(len(ids), 1), room):
@@ -86,8 +91,7 @@ def embed_texts(
     """Vectors of length 1; a long text is the mean of its windows. Memory does not grow
     with N but for the result. Dropout is off, whatever mode the encoder is in.
     """
-    whole_number(batch_size, "batch_size", 1)
-    whole_number(at_once, "at_once", 1)
+    batch_size, at_once = whole("batch_size", batch_size), whole("at_once", at_once)
     texts, parts, training = check_texts(texts), [], encoder.training
     try:
         if training:  # looked at first: other threads may use the encoder
@@ -174,21 +178,21 @@ def _checked(self: FewShotClassifier) -> dict:
         p["start"] = _start_given(p["start"])
     if not isinstance(p["prompt"], str):
         raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
-    share = p["reject_share"]
-    if not isinstance(share, Real) or not 0 < share < 1:
-        raise ValueError(f"reject_share must be between 0 and 1, got {share!r}")
-    p |= {n: whole_number(p[n], n, at) for n, at in (("seed", 0), ("batch_size", 1))}
+    share = real("reject_share", p["reject_share"], above=0, below=1)
+    p |= {n: whole(n, p[n], at) for n, at in (("seed", 0), ("batch_size", 1))}
     if p["steps"] is not None:
-        p["steps"] = whole_number(p["steps"], "steps", 1)
+        p["steps"] = whole("steps", p["steps"])
     p |= {n: str(p[n]) for n in ("prompt", *_CHOICES)}
     device = usable_device(p["device"])
     p["device"] = None if device is None else str(device)
-    return p | {"reject_share": float(share)}
+    return p | {"reject_share": share}
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0032
 def text_key(text: str) -> int:
     "A checksum of 63 bits, to know a text again without keeping it."
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        text.encode(errors="surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
@@ -426,7 +430,7 @@ def _add(
 def _vectors(self: FewShotClassifier, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     "Vectors `(N, d)`, zero for blank texts, and which texts are not blank `(N,)`."
     self.check_fitted()
-    size = whole_number(self.batch_size, "batch_size", 1)
+    size = whole("batch_size", self.batch_size)
     texts = text_column(texts, blank=self.on_empty != "raise")
     seen = torch.tensor([not is_blank(t) for t in texts], device="cpu")
     if blank := (~seen).nonzero()[:, 0].tolist():

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from .sequence_labels import Sentence, check_sentences
 from .sequence_labels import tags_of
+from ..data.arguments import several, whole
 from ..data.sources import LabeledTokens
-from ..foundations.estimators import whole_number
 
 # %% auto #0
 __all__ = ['UNSPACED', 'TYPE_KEYS', 'TEXT_KEYS', 'MENTION_KEYS', 'WORD_KEYS', 'TAG_KEYS', 'split_words', 'from_characters',
@@ -100,7 +100,9 @@ def split_words(text: str) -> list[tuple[int, int]]:
 # %% ../../nbs/case_studies/33_words_and_marks.ipynb #b61d8f02
 def _check_mark(text: str, places: Sequence[tuple[int, int]], mention: tuple) -> None:
     "ValueError for a mention that is outside of a text, empty, or cuts a word."
-    start, end, _ = mention
+    if len(mention) != 3:
+        raise ValueError(f"a mention must be (start, end, type), got {mention!r}")
+    start, end = (whole("a place", place, None) for place in mention[:2])
     if not 0 <= start < end <= len(text) or not text[start:end].strip():
         raise ValueError(
             f"mention {mention} of {text[:40]!r} is empty or lies "
@@ -122,7 +124,8 @@ def from_characters(text: str, mentions: Sequence[tuple[int, int, str]]) -> Sent
     ValueError if one is empty, lies outside, begins or ends inside a word, or overlaps
     another."""
     places, spans = split_words(text), []
-    for mention in map(tuple, mentions):
+    for mention in several("mentions", mentions, (tuple, list), 0):
+        mention = tuple(mention)
         _check_mark(text, places, mention)
         start, end, kind = mention
         rows = [i for i, (a, b) in enumerate(places) if start <= a and b <= end]
@@ -181,7 +184,7 @@ def _mention(m) -> tuple[int, int, str]:
     start, end, kind = (v.item() if hasattr(v, "item") else v for v in m[:3])
     if not isinstance(kind, str) or not kind.strip():
         raise ValueError(f"the type of the mention {m!r} must be a string")
-    start, end = whole_number(start, "start", 0), whole_number(end, "end", 0)
+    start, end = whole("start", start, 0), whole("end", end, 0)
     return start, end, str(kind)
 
 # %% ../../nbs/case_studies/33_words_and_marks.ipynb #14d7be29
@@ -193,7 +196,7 @@ def _tag_names(tags: Sequence, label_names: Sequence[str] | None) -> list[str | 
         if isinstance(tag, str) or tag is None:
             found.append(tag)
             continue
-        number = whole_number(tag, "a tag that is no string", -100)
+        number = whole("a tag that is no string", tag, -100)
         if number == -100:
             found.append(None)
         elif names is None:
@@ -268,21 +271,18 @@ def _rows_of(examples, tags=None) -> list:
         ):
             raise ValueError("examples must be a list; put this one in a list")
         examples, tags = first, second
-    if isinstance(examples, str) or not hasattr(examples, "__iter__"):
-        raise ValueError(f"examples must be a list, got {examples!r:.60}")
-    rows = list(examples)
+    rows = several("examples", examples, least=0)
     if tags is None:
         return rows
-    if isinstance(tags, str) or not hasattr(tags, "__iter__"):
-        raise ValueError(f"tags must be a list of rows, got {tags!r:.60}")
-    tags = list(tags)
+    tags = several("tags", tags, least=0)
     if len(rows) != len(tags):
         raise ValueError(f"{len(rows)} examples but {len(tags)} rows of tags")
     return list(zip(rows, tags))
 
 
 def label_names_of(examples, label_names) -> list[str] | None:
-    "The names of numbered tags: given as a list or by number, or a data set's own."
+    """The names of numbered tags: given as a list or by number, or a data set's own.
+    ValueError for what is no list of strings."""
     if label_names is None:
         features = getattr(examples, "features", None) or {}
         own = [features[k] for k in TAG_KEYS if k in features]
@@ -293,7 +293,9 @@ def label_names_of(examples, label_names) -> list[str] | None:
         label_names = [
             label_names.get(i, label_names.get(str(i))) for i in range(len(label_names))
         ]
-    return None if label_names is None else list(label_names)
+    if label_names is None:
+        return None
+    return several("label_names", label_names, str, 0)
 
 # %% ../../nbs/case_studies/33_words_and_marks.ipynb #58b1f26d
 def read_examples(
