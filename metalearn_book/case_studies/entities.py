@@ -463,6 +463,10 @@ def span_examples(
 ) -> tuple[Tensor, Tensor]:
     """What the support set says about spans: vectors `(S, dim)` and labels `(S,)`, N
     for a span that the scout proposes and that is no mention."""
+    types = several("types", types, str)
+    seen = {t[2:] for _, tags in _pairs(support) for t in tags if t not in ("O", None)}
+    if absent := seen.difference(types):
+        raise ValueError(f"types must hold {absent.pop()!r} as well, got {types}")
     support = [*support, *(named_types(types, self.spell) if self.spell else [])]
     nets = [self.typing.body] + ([self.scout] if self.scout else [])
     vectors, *logits = word_outputs(self.model, nets, [words for words, _ in support])

@@ -24,7 +24,8 @@ from metalearn_book.foundations.encoders import load_encoder
 from metalearn_book.foundations.tasks import Examples
 
 PARTS = ("case_studies", "data", "book", "cli")
-#: None is right: it loads an encoder, which takes longer than an answer may
+#: None, or no start at all, is right: it loads an encoder, which takes longer than an
+#: answer may
 ODD["start"] = [v for v in ODD["thing"] if v is not None]
 R = Recipe
 HERE = Path(tempfile.mkdtemp(prefix="odd"))  # what is written goes there
@@ -271,7 +272,7 @@ TAGGER = {
         use=lambda s: tagged(few_shot_tagger.FewShotTagger(s, steps=0)),
     ),
     T + "FewShotTagger": R(
-        lambda: {"start": start(), "steps": 1, "lr": 0.1, "head_lr": 0.1, "lean": 1.0,
+        lambda: {"steps": 1, "start": start(), "lr": 0.1, "head_lr": 0.1, "lean": 1.0,
                  "trust": 1.0, "threshold": 0.0, "calibrate": False,
                  "on_empty": "warn", "device": "cpu", "seed": 0},
         use=tagged,
