@@ -335,8 +335,9 @@ def episodes(domain: str, part: str, k: int, n: int = 100):
 
 
 def run(method, pool, some) -> dict:
-    "F1 and seconds of processor time of each episode, and counts per type."
-    f1, seconds, types = [], [], {}
+    """F1, counts (right, predicted, true) and seconds of processor time of each
+    episode, and counts per type."""
+    f1, counts, seconds, types = [], [], [], {}
     for e in some:
         began, query = time.process_time(), e.sentences(pool, "query")
         true, found = (
@@ -344,17 +345,18 @@ def run(method, pool, some) -> dict:
             method.adapt(e.sentences(pool), e.types)([w for w, _ in query]),
         )
         seconds.append(time.process_time() - began)
-        f1.append(score_mentions(true, found).f1)
+        s = score_mentions(true, found)
+        f1.append(s.f1), counts.append([s.right, s.predicted, s.true])
         per = score_by_type(true, found)
         for t in e.types:
             old, new = types.get(t, (0, Score())), per.get(t, Score())
             types[t] = (old[0] + 1, old[1] + new)
-    return {"f1": f1, "seconds": seconds, "types": types}
+    return {"f1": f1, "counts": counts, "seconds": seconds, "types": types}
 
 
 def run_pair(every: dict, pool, some) -> dict[str, dict]:
     "The tuned tagger alone and with the prototypes, with one adaptation for both."
-    found = {m: {"f1": [], "seconds": [], "types": {}} for m in PAIR}
+    found = {m: {"f1": [], "counts": [], "seconds": [], "types": {}} for m in PAIR}
     for e in some:
         first, began = every[PAIR[0]], time.process_time()
         tuned = replace(
@@ -364,6 +366,7 @@ def run_pair(every: dict, pool, some) -> dict[str, dict]:
         for m, method in zip(PAIR, (tuned, replace(every[PAIR[1]], tagger=tuned))):
             one = run(method, pool, [e])
             found[m]["f1"] += one["f1"]
+            found[m]["counts"] += one["counts"]
             found[m]["seconds"].append(one["seconds"][0] + spent)
             for t, (n, s) in one["types"].items():
                 old = found[m]["types"].get(t, (0, Score()))
@@ -396,11 +399,20 @@ class Numbers:
         }
         save_results("benchmarks/ner", self.data, seed=0, config=config)
 
+    def done(self, key: str) -> int:
+        """Episodes of a cell whose counts are known; a cell of an older run, which has
+        none, is measured anew."""
+        return len(self.data["cells"].get(key, {}).get("counts", ()))
+
     def add(self, key: str, found: dict) -> None:
-        cell = self.data["cells"].setdefault(key, {"f1": [], "seconds": 0.0})
+        if not self.done(key):
+            self.data["cells"].pop(key, None)
+        empty = {"f1": [], "counts": [], "seconds": 0.0}
+        cell = self.data["cells"].setdefault(key, empty)
         before, after = len(cell["f1"]), len(cell["f1"]) + len(found["f1"])
         cell["seconds"] = (cell["seconds"] * before + sum(found["seconds"])) / after
         cell["f1"] += found["f1"]
+        cell["counts"] += found["counts"]
 
     def add_types(self, k: int, domain: str, known: set, types: dict) -> None:
         table = self.data["types"].setdefault(str(k), {}).setdefault(domain, {})
@@ -441,10 +453,7 @@ def measure_episodes(
         if r < slow_rounds or m in QUICK
     ]
     plan = [
-        p
-        for p in plan
-        if len(numbers.data["cells"].get(f"{p[2]}/{p[3]}/{p[4]}", {"f1": []})["f1"])
-        < (p[0] + 1) * ROUND
+        p for p in plan if numbers.done(f"{p[2]}/{p[3]}/{p[4]}") < (p[0] + 1) * ROUND
     ]
     for done, (r, group, d, k, m) in enumerate(plan, 1):
         pool, some = episodes(d, "test", k)
@@ -454,6 +463,8 @@ def measure_episodes(
             if m == PAIR[1]
             else {m: run(every[group][m], pool, some)}
         )
+        if m == PAIR[1] and not numbers.done(f"{d}/{k}/{m}"):
+            numbers.data["types"].get(str(k), {}).pop(d, None)  # counted with the cell
         for name, cell in both.items():
             numbers.add(f"{d}/{k}/{name}", cell)
         found = both[m]

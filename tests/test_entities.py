@@ -14,7 +14,7 @@ from metalearn_book.case_studies.entities import Decomposed, Experts, Prototypic
 from metalearn_book.case_studies.entities import SpanTyping, TagTasks, TokenPrototypes
 from metalearn_book.case_studies.entities import named_types, none_spans
 from metalearn_book.case_studies.entities import product_of_experts, span_inputs
-from metalearn_book.case_studies.entities import stack_tasks
+from metalearn_book.case_studies.entities import span_vectors, stack_tasks
 from metalearn_book.case_studies.sequence_labels import EpisodeSampler, bio_labels
 from metalearn_book.case_studies.tuned_taggers import FineTuned, support_examples
 from metalearn_book.case_studies.tuned_taggers import token_loss, train_on_sources
@@ -24,9 +24,11 @@ from metalearn_book.case_studies.word_vectors import abstract_transitions, top_i
 from metalearn_book.case_studies.word_vectors import windows
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.data.tagged import bio_error
-from metalearn_book.foundations.encoders import load_encoder
+from metalearn_book.foundations.encoders import load_encoder, zero_head
 from metalearn_book.foundations.tasks import Examples, TaskBatch
+from metalearn_book.foundations.inner_loop import Adam
 from metalearn_book.foundations.training import meta_train
+from metalearn_book.optimization.maml import MAML
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_prototype_learners_train(start, pool, kind, learner):
         progress=False,
     )
     assert len(history.loss) == 3
-    with pytest.raises(ValueError, match="not one of"):
+    with pytest.raises(ValueError, match="kind must be one of"):
         TagTasks(start.model, {"a": pool}, "other")
 
 
@@ -120,6 +122,77 @@ def test_padded_sentences_do_not_count(start, pool, kind, learner):
     assert found == pytest.approx(right, abs=1e-4)
     if kind == "word":
         assert abs(wrong - right) > 1e-3
+
+
+def spoilt(e, mask):
+    "The same examples with nonsense where the mask hides them."
+
+    def fill(t):
+        t, nonsense = t.clone(), float("nan") if t.is_floating_point() else 10**6
+        t[~mask] = nonsense
+        return t
+
+    return Examples({k: fill(v) for k, v in e.x.items()}, fill(e.y), mask)
+
+
+def learner_of(kind, model):
+    if kind != "bio":
+        learner = TokenPrototypes if kind == "word" else SpanTyping
+        return learner(model.top.with_head(None)).requires_grad_(True)
+    net = model.top.with_head(zero_head(model.dim, 7)).requires_grad_(True)
+    return MAML(net, token_loss, inner_lr=1e-3, inner_steps=2, optimizer=Adam(),
+                first_order=True)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["word", "span", "bio"])
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_hidden_queries_change_nothing(start, pool, kind, hidden):
+    "Neither the loss, nor its gradient, nor the predictions of the others."
+    tasks = TagTasks(start.model, {"a": pool}, kind, n_way=3)
+    batch = tasks.sample(1, torch.Generator().manual_seed(3))
+    rows = [i for i in range(batch.query.n_items) if i != hidden]
+    mask = torch.ones(1, len(rows) + 1, dtype=torch.bool)
+    mask[0, hidden] = False
+    some = Examples({k: v[:, rows] for k, v in batch.query.x.items()},
+                    batch.query.y[:, rows])  # fmt: skip
+    found = []
+    for query in (some, spoilt(batch.query, mask)):
+        learner = learner_of(kind, start.model)
+        loss = learner(TaskBatch(batch.support, query, batch.info))
+        loss.backward()
+        grads = [p.grad for p in learner.parameters() if p.grad is not None]
+        found.append((loss, *grads))
+        if kind == "word":
+            answers = learner.adapt(batch.support)(query.x)
+            seen = answers[mask] if query.mask is not None else answers[0]
+            found[-1] += (seen,)
+    assert len(found[0]) > 1
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-3)
+
+
+def test_a_query_without_spans_has_no_loss(start, pool):
+    tasks = TagTasks(start.model, {"a": pool}, "span", n_way=3)
+    batch = tasks.sample(1, torch.Generator().manual_seed(3))
+    nothing = Examples(batch.query.x, torch.full_like(batch.query.y, -100))
+    learner = learner_of("span", start.model)
+    loss = learner(TaskBatch(batch.support, nothing, batch.info))
+    loss.backward()
+    assert loss == 0
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: span_vectors(torch.zeros(3, 2), [(1, 1)]), "end of a span"),
+        (lambda: span_vectors(torch.zeros(3, 2), [(0, 4)]), "at most 3"),
+        (lambda: none_spans([["O"]], [["O", "O"]]), "same sentences"),
+        (lambda: product_of_experts(*torch.zeros(3, 2, 3), 1.0), "tagger must have"),
+        (lambda: named_types(["a"], lambda t: ""), "must give words"),
+    ],
+)
+def test_what_means_nothing_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_span_inputs_mark_distractors_as_none(start):
@@ -211,4 +284,10 @@ def test_the_benchmark_imports():
     sys.modules["ner_benchmark"] = module
     spec.loader.exec_module(module)
     assert set(module.SLOW) - set(module.TUNED) == {"two experts"}
+    numbers = module.Numbers()
+    numbers.data = {"cells": {"a/1/b": {"f1": [0.5] * 40, "seconds": 2.0}}}
+    found = {"f1": [0.4], "counts": [[1, 2, 3]], "seconds": [1.0]}
+    assert numbers.done("a/1/b") == 0  # of a run that kept no counts
+    numbers.add("a/1/b", found), numbers.add("a/1/b", found)
+    assert numbers.done("a/1/b") == 2 == len(numbers.data["cells"]["a/1/b"]["f1"])
     del sys.modules["ner_benchmark"]

@@ -117,12 +117,12 @@ def test_scikit_learn_searches(start, pool, episode, tmp_path):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"lr": -1}, "lr must be 0 or more"),
+        ({"lr": -1}, "lr must be a finite number at least 0"),
         ({"head_lr": float("nan")}, "head_lr must be"),
         ({"lr": "fast"}, "lr must be"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
-        ({"threshold": 2}, "threshold must be from 0 to 1"),
+        ({"threshold": 2}, "threshold must be .* at most 1"),
         ({"lean": None}, "lean must be a finite number"),
         ({"seed": -1}, "seed must be"),
         ({"seed": "x"}, "seed must be"),
@@ -501,7 +501,7 @@ def test_no_steps_is_an_answer_and_fewer_is_not(start, tmp_path):
     )
     tagger.save(tmp_path / "none")
     assert FewShotTagger.load(tmp_path / "none").steps == 0
-    with pytest.raises(ValueError, match="more, or None, got -1"):
+    with pytest.raises(ValueError, match="steps must be at least 0, got -1"):
         FewShotTagger(start, steps=-1)
 
 

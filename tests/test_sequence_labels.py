@@ -1,19 +1,23 @@
 """Tags, decoding, scores and episodes of sentences."""
 
 import json
+import math
 import random
 from collections import Counter
 
 import pytest
 import torch
 
-from metalearn_book.case_studies.sequence_labels import Episode, EpisodeSampler, Score
+from metalearn_book.case_studies.sequence_labels import Episode, EpisodeF1
+from metalearn_book.case_studies.sequence_labels import EpisodeSampler, Score
 from metalearn_book.case_studies.sequence_labels import bio_labels, bio_transitions
 from metalearn_book.case_studies.sequence_labels import check_sentences, decode_bio
+from metalearn_book.case_studies.sequence_labels import decode_types
 from metalearn_book.case_studies.sequence_labels import f1_of_episodes, greedy_rows
 from metalearn_book.case_studies.sequence_labels import lean_to_mentions, load_episodes
 from metalearn_book.case_studies.sequence_labels import mention_counts, mentions_of
-from metalearn_book.case_studies.sequence_labels import repair_tags, save_episodes
+from metalearn_book.case_studies.sequence_labels import pooled_f1, repair_tags
+from metalearn_book.case_studies.sequence_labels import save_episodes
 from metalearn_book.case_studies.sequence_labels import score_by_type, score_mentions
 from metalearn_book.case_studies.sequence_labels import tags_of, viterbi
 from metalearn_book.data import available, load_dataset_by_name
@@ -123,7 +127,7 @@ def test_viterbi_with_extreme_scores_stays_valid():
         bio_error([labels[i] for i in viterbi(scores, *bio_transitions(labels))[0]])
         is None
     )
-    with pytest.raises(ValueError, match="at least one word"):
+    with pytest.raises(ValueError, match="n = 0"):
         viterbi(torch.zeros(0, 5), *bio_transitions(labels))
 
 
@@ -176,7 +180,7 @@ def test_refused_rows_are_refused_for_good():
             for _ in range(12)
         ]
         once, twice = (
-            greedy_rows(counts, "abcd", 2, order)
+            greedy_rows(counts, list("abcd"), 2, order)
             for order in (list(range(12)), [i for i in range(12)] * 2)
         )
         assert twice is None or once == twice or once is None
@@ -307,10 +311,64 @@ def test_no_label_sequence_is_the_best_of_nan():
     scores[1, 0] = torch.nan
     with pytest.raises(ValueError, match="scores hold NaN"):
         viterbi(scores, transitions, first)
-    with pytest.raises(ValueError, match="scores hold NaN"):
+    with pytest.raises(ValueError, match="lean must be a finite number"):
         decode_bio([torch.zeros(2, len(labels))], labels, lean=float("nan"))
 
 
 def test_no_episodes_have_no_f1():
     with pytest.raises(ValueError, match="no episodes"):
         f1_of_episodes(None, None, [])
+
+
+def episodes_f1(*scores):
+    return EpisodeF1(torch.tensor([s.f1 for s in scores]), 0, scores=scores)
+
+
+def test_pooled_f1_is_a_weighted_mean():
+    rng = random.Random(0)
+    scores = [
+        Score(min(p, t, rng.randrange(5)), p, t)
+        for p, t in ((rng.randrange(1, 20), rng.randrange(1, 9)) for _ in range(60))
+    ]
+    a, b = episodes_f1(*scores[:30]), episodes_f1(*scores[30:])
+    total = sum(a.scores, Score())
+    assert pooled_f1(a).mean == pytest.approx(total.f1)
+    gap = pooled_f1(a, b)
+    assert gap.is_difference and gap.ci95 > 0
+    assert gap.mean == pytest.approx(pooled_f1(a).mean - pooled_f1(b).mean)
+    same = episodes_f1(*[Score(1, 2, 3)] * 5)  # no episode differs
+    assert pooled_f1(same).ci95 == pytest.approx(0, abs=1e-12)
+    assert math.isnan(pooled_f1(episodes_f1(Score(1, 2, 3))).ci95)
+    with pytest.raises(ValueError, match="not the same episodes"):
+        pooled_f1(a, same)
+
+
+def test_the_interval_of_pooled_f1_covers():
+    "Episodes from a population whose pooled F1 is known."
+    generator = torch.Generator().manual_seed(0)
+    right, extra, true = (
+        torch.randint(n, (400,), generator=generator).tolist() for n in (5, 30, 5)
+    )
+    world = [Score(r, r + e, r + t) for r, e, t in zip(right, extra, true)]
+    truth, held = sum(world, Score()).f1, 0
+    for _ in range(200):
+        rows = torch.randint(400, (25,), generator=generator).tolist()
+        one = pooled_f1(episodes_f1(*[world[i] for i in rows]), n_boot=200)
+        held += abs(one.mean - truth) <= one.ci95
+    assert 180 <= held <= 199
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: Score(3, 2, 4), "right must be at most 2, got 3"),
+        (lambda: Episode(["a"], [0.5], []), "support must be a whole number"),
+        (lambda: Episode(["a"], [0], []).sentences([]), "support holds row 0"),
+        (lambda: tags_of([(0, 1)], 2), "a mention must be"),
+        (lambda: decode_types([torch.zeros(2, 2)], ["a", "b"]), "must have the shape"),
+        (lambda: greedy_rows([Counter()], ["a"], 1, [3]), "order holds 3"),
+    ],
+)
+def test_what_means_nothing_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

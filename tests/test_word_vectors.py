@@ -126,6 +126,8 @@ def test_nearest_neighbours_find_the_support_set_itself(encoder, pool, episode):
 
 @pytest.mark.parametrize("room", [2, 1, 0, -3, float("nan")])
 def test_a_word_with_more_pieces_than_there_is_room_for_is_refused(room):
-    with pytest.raises(ValueError, match="a word of 3 pieces does not fit"):
+    with pytest.raises(
+        ValueError, match="a word of 3 pieces does not fit|room must be"
+    ):
         spans_of_words([1, 3, 2], room)
     assert spans_of_words([], 1) == [(0, 0, range(0))]

@@ -23,11 +23,15 @@ from .sequence_labels import bio_labels, bio_transitions
 from .sequence_labels import decode_bio, decode_types
 from .sequence_labels import lean_to_mentions, mentions_of
 from .sequence_labels import tags_of, viterbi
+from .sequence_labels import _pairs
 from .tuned_taggers import FineTuned, adapt_top, piece_labels
 from .tuned_taggers import support_examples, tag_numbers
 from .tuned_taggers import token_loss, with_one_type
+from .tuned_taggers import _check_settings, _pool_weights
 from .word_vectors import Window, WordModel, WordTop
 from .word_vectors import top_inputs, windows, word_outputs
+from ..data.arguments import choice, floating, function, real, several
+from ..data.arguments import shapes, whole
 from ..data.sources import LabeledTokens
 from ..foundations.tasks import Examples, TaskBatch
 from ..metric.prototypes import ProtoNet
@@ -81,7 +85,7 @@ class TokenPrototypes(ProtoNet):
 # %% ../../nbs/case_studies/30_entities.ipynb #aecd87b6
 def _types_of_words(sentences: Sequence[Sentence]) -> list[Sentence]:
     "The same sentences with a type, or O, for each word."
-    return [(words, [t[2:] or "O" for t in tags]) for words, tags in sentences]
+    return [(words, [t[2:] or "O" for t in tags]) for words, tags in _pairs(sentences)]
 
 
 @torch.no_grad()
@@ -93,6 +97,7 @@ def token_classifier(
 ) -> Callable[[dict], Tensor]:
     """From `top_inputs` of n windows to logits `(n, T, N + 1)` by the prototypes of a
     support set."""
+    types = several("types", types, str)
     examples = support_examples(model, _types_of_words(support), ["O", *types])
     predict = learner.adapt(examples)
     return lambda x: predict({k: v[None] for k, v in x.items()})[0]
@@ -116,7 +121,13 @@ def stack_tasks(rows: Sequence[tuple[dict[str, Tensor], Tensor]]) -> Examples:
     """Tasks of different sizes as one batch.
 
     Short sentences are padded with zeros, their y with −100. Where a task has fewer
-    sentences, its last one is repeated; the mask says which are real."""
+    sentences, its last one is repeated; the mask says which are real. ValueError for
+    what is no (x, y)."""
+    rows = several("rows", rows, tuple)
+    for row in rows:
+        if len(row) != 2 or not isinstance(row[0], dict):
+            raise ValueError(f"a row must be (inputs by name, labels), got {row!r:.60}")
+        shapes(y=(row[1], "S+ ..."))
     n_sentences = [len(y) for _, y in rows]
     mask = torch.arange(max(n_sentences)) < torch.tensor(n_sentences)[:, None]
     x = {k: _padded([x[k] for x, _ in rows], 0) for k in rows[0][0]}
@@ -133,8 +144,12 @@ def _padded(tensors: Sequence[Tensor], fill: float) -> Tensor:
 
 # %% ../../nbs/case_studies/30_entities.ipynb #4531ca1e
 def named_types(types: Sequence[str], spell: Callable[[str], str]) -> list[Sentence]:
-    "One more example for each type: its name, as a sentence that is one mention."
-    spelled = [(t, spell(t).split()) for t in types]
+    """One more example for each type: its name, as a sentence that is one mention.
+    ValueError where `spell` gives no words."""
+    types, spell = several("types", types, str), function("spell", spell)
+    spelled = [(t, str(spell(t) or "").split()) for t in types]
+    if mute := [t for t, words in spelled if not words]:
+        raise ValueError(f"spell({mute[0]!r}) must give words, got {spell(mute[0])!r}")
     return [(w, [f"B-{t}"] + [f"I-{t}"] * (len(w) - 1)) for t, w in spelled]
 
 # %% ../../nbs/case_studies/30_entities.ipynb #44c120cf
@@ -146,7 +161,7 @@ class TagTasks:
     token prototypes) or "span" (for `SpanTyping`). spell: for "span": adds the name of
     each type to the support set, spelled by this function. shots: k is drawn from
     these; the query set has about as many mentions, at most `most_query` sentences.
-    weights: of the pools. ValueError for another kind."""
+    weights: of the pools. ValueError for another kind, and settings out of range."""
 
     def __init__(
         self,
@@ -159,15 +174,14 @@ class TagTasks:
         weights: Sequence[float] | None = None,
         spell: Callable[[str], str] | None = None,
     ):
-        if kind not in ("bio", "any", "word", "span"):
-            raise ValueError(
-                f"kind={kind!r} is not one of 'bio', 'any', 'word', 'span'"
-            )
-        self.model, self.pools, self.kind, self.n_way = model, pools, kind, n_way
-        self.shots, self.most_query, self.spell = tuple(shots), most_query, spell
-        self.weights = list(weights or [1.0] * len(pools))
+        self.weights = _pool_weights(weights, pools) or [1.0] * len(pools)
+        self.model, self.pools, self.n_way = model, pools, whole("n_way", n_way)
+        self.kind = choice("kind", kind, ("bio", "any", "word", "span"))
+        self.shots = tuple(whole("shots", k) for k in several("shots", shots))
+        self.most_query = whole("most_query", most_query)
+        self.spell = None if spell is None else function("spell", spell)
         self.samplers = {
-            name: EpisodeSampler(pool, min(n_way, len(pool.classes)))
+            name: EpisodeSampler(pool, min(self.n_way, len(pool.classes)))
             for name, pool in pools.items()
         }
 
@@ -225,13 +239,30 @@ def sample(self: TagTasks, n_tasks: int, generator: torch.Generator) -> TaskBatc
 Span = tuple[int, int]  # first word, word after the last one
 
 # %% ../../nbs/case_studies/30_entities.ipynb #0c562557
+def _spans_of(spans: Sequence[Span], n_words: int | None = None) -> list[Span]:
+    "Spans as pairs of whole numbers; ValueError for an empty one, or one outside."
+    found = []
+    for span in several("spans", spans, (tuple, list), 0):
+        if len(span) != 2:
+            raise ValueError(f"a span must be (start, end), got {span!r}")
+        start = whole("the start of a span", span[0], 0)
+        found.append((start, whole("the end of a span", span[1], start + 1, n_words)))
+    return found
+
+
 def span_weights(
     some: Sequence[Window], spans: Sequence[Sequence[Span]], width: int, most: int
 ) -> Tensor:
     """`(n, most, T)`: row m averages the first pieces of the m-th span (start, end) of
     the window's sentence; unused rows, and spans outside the window, are zero.
 
-    some: n windows. width: T, pieces with padding."""
+    some: n windows. width: T, pieces with padding. ValueError where these, the spans
+    or `most` do not fit each other."""
+    some = several("some", some, Window)
+    spans = several("spans", spans, least=max(w.sentence for w in some) + 1)
+    spans = [_spans_of(row) for row in spans]
+    width = whole("width", width, max(len(w.ids) for w in some))
+    most = whole("most", most, max(len(spans[w.sentence]) for w in some))
     weights = torch.zeros(len(some), most, width, device="cpu", dtype=torch.float32)
     for row, w in enumerate(some):
         for m, (start, end) in enumerate(spans[w.sentence]):
@@ -289,7 +320,7 @@ def classify(
 # %% ../../nbs/case_studies/30_entities.ipynb #1ce02dd3
 @patch
 def forward(self: SpanTyping, tasks: TaskBatch) -> Tensor:
-    "Mean cross-entropy over the spans of the query sets."
+    "Mean cross-entropy over the spans of the query sets; 0 for a set without spans."
     s, q, losses = tasks.support, tasks.query, []
     z_s, z_q = self.embed(s.x), self.embed(q.x)
     y_s, y_q = _real_labels(s), _real_labels(q)
@@ -299,7 +330,8 @@ def forward(self: SpanTyping, tasks: TaskBatch) -> Tensor:
         spans_q = z_q[b].flatten(0, 1)[yq >= 0]
         n_types = int(tasks.info["n_types"][b])
         logits = self.classify(spans_s, ys[ys >= 0], n_types)(spans_q)
-        losses.append(F.cross_entropy(logits, yq[yq >= 0]))
+        one = F.cross_entropy(logits, yq[yq >= 0]) if len(logits) else logits.sum()
+        losses.append(one)
     return torch.stack(losses).mean()
 
 # %% ../../nbs/case_studies/30_entities.ipynb #61f9703b
@@ -312,6 +344,7 @@ def span_inputs(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Inputs of `SpanTyping`: all mentions of `tags`; those of other types, and the
     spans in `more`, are labelled N, none."""
+    types = several("types", types, str)
     found = [mentions_of(row) for row in tags]
     extra = more or [[] for _ in found]
     spans = [[(a, b) for a, b, _ in row] + list(m) for row, m in zip(found, extra)]
@@ -335,7 +368,15 @@ def none_spans(
     proposed: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]
 ) -> list[list[Span]]:
     """Proposed spans that touch no mention of the support set, and no word without a
-    label: examples of what is *not* meant by its types."""
+    label: examples of what is *not* meant by its types. ValueError where the two are of
+    other sentences."""
+    proposed = several("proposed", proposed, least=0)
+    tags = several("tags", tags, (list, tuple), 0)
+    if [len(row) for row in proposed] != [len(row) for row in tags]:
+        raise ValueError(
+            f"proposed and tags must be of the same sentences, got {len(proposed)} and "
+            f"{len(tags)}, or sentences of other lengths"
+        )
     touched = [{i for i, t in enumerate(row) if t != "O"} for row in tags]
     return [
         [(a, b) for a, b, _ in mentions_of(row) if touched[s].isdisjoint(range(a, b))]
@@ -345,7 +386,9 @@ def none_spans(
 
 def span_vectors(words: Tensor, spans: Sequence[Span]) -> Tensor:
     """Vectors `(M, dim)` of length 1: the means of the word vectors `(words, dim)` of
-    each span."""
+    each span. ValueError for an empty one, and one that is not among the words."""
+    n_words = shapes(words=(words, "n dim"))["n"]
+    spans, _ = _spans_of(spans, n_words), floating(words=words)
     if not spans:
         return words.new_zeros(0, words.shape[-1])
     return torch.stack([F.normalize(words[a:b].mean(0), dim=-1) for a, b in spans])
@@ -365,12 +408,15 @@ def typed_spans(
 
     logits: of the detector, `(words, 3)`; vectors `(words, dim)`. lean, trust: lower
     the detector's logit of O and the typing's logit of none."""
+    shapes(logits=(logits, "n 3"), vectors=(vectors, "n dim"))
+    types, trust = several("types", types, str), real("trust", trust)
     labels, logp = bio_labels(["any"]), lean_to_mentions(logits.cpu(), lean)
     path, _ = viterbi(logp, *bio_transitions(labels))
     spans = [(a, b) for a, b, _ in mentions_of([labels[i] for i in path])]
     if not spans:
         return []
     answers = classify(span_vectors(vectors, spans))
+    shapes(answers=(answers, f"{len(spans)} {len(types) + 1}"))
     answers = torch.cat([answers[:, :-1], answers[:, -1:] - trust], -1).cpu()
     p, best = answers.softmax(-1).max(-1)
     sure = [logp[range(a, b), path[a:b]].mean().exp() for a, b in spans]
@@ -390,7 +436,7 @@ class Decomposed:
     adapted; what it finds in the support set beside the mentions is shown to `typing`
     as "none"; None: no such examples. spell: gives the name of a type in words, as one
     more example for `typing`, which must have been trained so. lean, trust: as for
-    `typed_spans`."""
+    `typed_spans`. ValueError for settings out of range."""
 
     model: WordModel
     net: WordTop
@@ -404,6 +450,12 @@ class Decomposed:
     trust: float = 1.0  # of the typing against "none"
     spell: Callable[[str], str] | None = None
 
+    def __post_init__(self):
+        _check_settings(self)
+        self.trust = real("trust", self.trust)
+        if self.spell is not None:
+            function("spell", self.spell)
+
 # %% ../../nbs/case_studies/30_entities.ipynb #5781ca38
 @patch
 def span_examples(
@@ -411,6 +463,10 @@ def span_examples(
 ) -> tuple[Tensor, Tensor]:
     """What the support set says about spans: vectors `(S, dim)` and labels `(S,)`, N
     for a span that the scout proposes and that is no mention."""
+    types = several("types", types, str)
+    seen = {t[2:] for _, tags in _pairs(support) for t in tags if t not in ("O", None)}
+    if absent := seen.difference(types):
+        raise ValueError(f"types must hold {absent.pop()!r} as well, got {types}")
     support = [*support, *(named_types(types, self.spell) if self.spell else [])]
     nets = [self.typing.body] + ([self.scout] if self.scout else [])
     vectors, *logits = word_outputs(self.model, nets, [words for words, _ in support])
@@ -473,7 +529,15 @@ def product_of_experts(
     2N + 1)`.
 
     weight: of the expert that prototypes and detector make; 0 leaves the tagger
-    alone."""
+    alone. ValueError for other shapes."""
+    n_tags = shapes(prototypes=(prototypes, "n types+"))["types"] * 2 - 1
+    shapes(
+        prototypes=(prototypes, "n types"),
+        tagger=(tagger, f"n {n_tags}"),
+        detector=(detector, "n 3"),
+    )
+    floating(tagger=tagger, prototypes=prototypes, detector=detector)
+    weight = real("weight", weight, 0)
     p, begins = prototypes.log_softmax(-1), detector[:, 1:].log_softmax(-1)
     types = p[:, 1:, None] + begins[:, None]  # (words, N, 2)
     return tagger.log_softmax(-1) + weight * torch.cat([p[:, :1], types.flatten(1)], -1)
@@ -491,6 +555,9 @@ class Experts:
     learner: TokenPrototypes
     detector: WordTop  # with a head of 3 outputs, not adapted
     weight: float = 1.0
+
+    def __post_init__(self):
+        self.weight = real("weight", self.weight, 0)
 
     def adapt(self, support: Sequence[Sentence], types: Sequence[str]) -> Callable:
         "From labelled sentences and their types: a function from sentences to tags."

@@ -23,6 +23,8 @@ from .entities import Decomposed, SpanTyping, typed_spans
 from .sequence_labels import Score, Sentence, bio_labels
 from .sequence_labels import mentions_of, score_mentions
 from .sequence_labels import tags_of
+from ..data.arguments import choice, real, several, switch
+from ..data.arguments import whole
 from ..data.files import open_saved, path_of, write_saved
 from .starts import SHIPPED, Start, load_start
 from .tuned_taggers import adapt_top, support_examples
@@ -35,7 +37,6 @@ from ..foundations.encoders import TextEncoder, check_texts, fingerprint
 from ..foundations.encoders import load_encoder, refuse_code
 from ..foundations.encoders import zero_head
 from ..foundations.estimators import Estimator, NotFittedError
-from ..foundations.estimators import whole_number
 
 # %% auto #0
 __all__ = ['KNOWN', 'DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'SAVED_SETTINGS', 'TaggerStart', 'Entity',
@@ -46,13 +47,22 @@ __all__ = ['KNOWN', 'DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_S
 class TaggerStart:
     """What a `FewShotTagger` begins with: an encoder in two parts, a detector of
     mentions and a typing network. `trained`: by meta-training, or as the encoder
-    comes. source: the shipped `Start` that it was made from, if there is one."""
+    comes. source: the shipped `Start` that it was made from, if there is one.
+    ValueError for parts of another kind."""
 
     model: WordModel
     detector: WordTop
     typing: SpanTyping
     trained: bool = True
     source: Start | None = None
+
+    def __post_init__(self):
+        self.trained = switch("trained", self.trained)
+        kinds = {"model": WordModel, "detector": WordTop, "typing": SpanTyping}
+        for name, part in self.parts().items():
+            if not isinstance(part, kinds[name]):
+                kind = kinds[name].__name__
+                raise ValueError(f"{name} must be a {kind}, got {part!r:.60}")
 
     def parts(self) -> dict[str, nn.Module]:
         "The modules by name, as their weights are saved."
@@ -352,40 +362,21 @@ class FewShotTagger(Estimator):
         return getattr(self, "types_", None)
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #d1397a4e
-def _check_number(name: str, value, low: float, high: float = math.inf) -> None:
-    "ValueError for what is no number from low to high."
-    try:
-        good = not isinstance(value, (str, bool)) and low <= float(value) <= high
-        good = good and math.isfinite(float(value))
-    except (TypeError, ValueError):
-        good = False
-    if not good:
-        limits = (
-            f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-        )
-        limits = "a finite number" if low == -math.inf else limits
-        raise ValueError(f"{name} must be {limits}, got {value!r}")
-
-
 @patch
 def check_settings(self: FewShotTagger) -> None:
     "ValueError for a setting that is out of range."
-    if isinstance(self.steps, int) and self.steps < 0:
-        raise ValueError(
-            "steps must be 0 (the detector is not adapted), more, or None, "
-            f"got {self.steps}"
-        )
-    if self.steps is not None:
-        whole_number(self.steps, "steps", 0)
+    if self.steps is not None:  # 0: the detector is not adapted
+        whole("steps", self.steps, 0)
     for name in ("lr", "head_lr"):
         if getattr(self, name) is not None:
-            _check_number(name, getattr(self, name), 0)
-    _check_number("lean", self.lean, -math.inf)
-    _check_number("trust", self.trust, -math.inf)
-    _check_number("threshold", self.threshold, 0, 1)
-    _check_number("seed", whole_number(self.seed, "seed", 0), 0, 2**63 - 1)
-    if self.on_empty not in ("warn", "raise"):
-        raise ValueError(f"on_empty must be 'warn' or 'raise', got {self.on_empty!r}")
+            real(name, getattr(self, name), 0)
+    switch("calibrate", self.calibrate)
+    real("lean", self.lean), real("trust", self.trust)
+    real("threshold", self.threshold, 0, 1)
+    whole("seed", self.seed, 0, 2**63 - 1)
+    if isinstance(on_empty := self.on_empty, str):
+        on_empty = str(on_empty)  # NumPy's texts, as a search over settings gives them
+    choice("on_empty", on_empty, ("warn", "raise"))
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #e2468b5f
 class NotFittedTagger(NotFittedError, RuntimeError):
@@ -496,7 +487,12 @@ def _spans(
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #157b9e82
 def fit_scores(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
-    """Slope and shift (a, b) of Eq. (FST-1), by L-BFGS; (1, 0) without scores."""
+    """Slope and shift (a, b) of Eq. (FST-1), by L-BFGS; (1, 0) without scores.
+    ValueError for scores outside 0 to 1, or another number of answers."""
+    scores = [real("a score", s, 0, _MOST) for s in several("scores", scores, least=0)]
+    right = [switch("right", r) for r in several("right", right, least=len(scores))]
+    if len(right) != len(scores):
+        raise ValueError(f"got {len(scores)} scores, but {len(right)} in right")
     with torch.inference_mode(False), torch.enable_grad():
         return _slope_and_shift(scores, right)
 
@@ -526,12 +522,17 @@ def _slope_and_shift(
 #: s of Eq. (FST-1): how far a calibration goes from the scores as they are where
 #: little was found
 PRIOR_WIDTH = 0.5
+#: a score of 1 after rounding
+_MOST = 1 + 1e-6
 
 
 def calibrated(score: float, slope: float, shift: float) -> float:
-    "The probability that a score means, Eq. (FST-1). slope, shift: from `fit_scores`."
-    p = min(max(score, 1e-6), 1 - 1e-6)
-    return 1 / (1 + math.exp(-slope * math.log(p / (1 - p)) - shift))
+    """The probability that a score means, Eq. (FST-1). slope, shift: from `fit_scores`.
+    ValueError for a score outside 0 to 1."""
+    p = min(max(real("score", score, 0, _MOST), 1e-6), 1 - 1e-6)
+    slope, shift = real("slope", slope), real("shift", shift)
+    power = -slope * math.log(p / (1 - p)) - shift
+    return 1 / (1 + math.exp(power)) if power < 700 else 0.0
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #379db1a4
 #: parts into which examples are divided
@@ -678,7 +679,7 @@ def predict(
     with a warning. NotFittedError before `fit`, ValueError for what is no list of
     strings."""
     self.check_fitted()
-    chunk = whole_number(chunk, "chunk", 1)
+    chunk = whole("chunk", chunk)
     texts, found = self._check_given(texts), []
     for at in range(0, len(texts), chunk):
         some = texts[at : at + chunk]
@@ -808,8 +809,17 @@ def show_entities(
     """Texts with their mentions underlined and labelled: (text, entities) with `start`,
     `end` and `type`. Plain HTML, readable in grey and in dark mode.
 
-    types: their order gives the colors; None: those that occur, sorted."""
-    types = list(types or sorted({e.type for _, found in pairs for e in found}))
+    types: their order gives the colors; None: those that occur, sorted. ValueError for
+    what is no (text, entities), and a type that is not among them."""
+    pairs = several("pairs", pairs, (tuple, list), 0)
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str):
+            raise ValueError(f"a pair must be (text, entities), got {pair!r:.60}")
+    seen = {e.type for _, found in pairs for e in found}
+    types = sorted(seen) if types is None else several("types", types, str, 0)
+    types = types or sorted(seen)
+    if absent := seen.difference(types):
+        raise ValueError(f"types must hold {absent.pop()!r} as well, got {types}")
     lines, plain = [], []
     for text, found in pairs:
         at, page, line = 0, [], []

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,19 +18,21 @@ import torch
 from torch import Tensor
 
 from ..book.patch import patch
+from ..data.arguments import choice, floating, real, several, shapes
+from ..data.arguments import whole
 from ..data.sources import LabeledTokens
 from ..data.tagged import bio_error, bio_from_types
-from ..foundations.measuring import Evaluation
+from ..foundations.measuring import Evaluation, t_quantile
 
 # %% auto #0
 __all__ = ['Sentence', 'Mention', 'OPENING', 'CLOSING', 'mentions_of', 'tags_of', 'split_tag', 'repair_tags', 'opening_error',
            'check_sentences', 'bio_labels', 'bio_transitions', 'viterbi', 'lean_to_mentions', 'decode_bio',
            'decode_types', 'Score', 'score_by_type', 'score_mentions', 'only_types', 'mention_counts',
-           'with_types_only', 'greedy_rows', 'Episode', 'EpisodeSampler', 'f1_of_episodes', 'pool_checksum',
-           'save_episodes', 'load_episodes']
+           'with_types_only', 'greedy_rows', 'Episode', 'EpisodeSampler', 'EpisodeF1', 'f1_of_episodes', 'PooledF1',
+           'pooled_f1', 'pool_checksum', 'save_episodes', 'load_episodes']
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #d7a61c0e
-from ..data.files import checksum, made
+from ..data.files import checksum, made, path_of
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #fc366c0e
 #: the words of a sentence, and one BIO tag for each
@@ -44,8 +47,9 @@ def mentions_of(tags: Sequence[str]) -> list[Mention]:
     word whose label is not known, and belongs to no mention.
 
     ValueError if it is not valid; `repair_tags` makes it so."""
+    tags = several("tags", tags, (str, type(None)), 0)
     tags = ["O" if t is None else t for t in tags]
-    if problem := bio_error(list(tags)):
+    if problem := bio_error(tags):
         raise ValueError(f"{problem}; pass the tags through repair_tags() first")
 
     def end(start: int) -> int:
@@ -59,8 +63,12 @@ def tags_of(mentions: Sequence[Mention], n_words: int) -> list[str]:
     """The BIO sequence of mentions.
 
     ValueError if one lies outside the sentence or if two overlap: BIO can't nest."""
-    tags = ["O"] * n_words
-    for start, end, kind in mentions:
+    tags = ["O"] * whole("n_words", n_words, 0)
+    for mention in several("mentions", mentions, (tuple, list), 0):
+        if len(mention) != 3 or not isinstance(mention[2], str):
+            raise ValueError(f"a mention must be (start, end, type), got {mention!r}")
+        start, end = (whole("a place", place, None) for place in mention[:2])
+        kind = mention[2]
         if not 0 <= start < end <= n_words:
             raise ValueError(
                 f"mention ({start}, {end}, {kind!r}) lies outside a sentence of "
@@ -167,6 +175,17 @@ def _lists(sentence: Sequence) -> tuple[list, list]:
             )
     return list(words), list(tags)
 
+
+def _pairs(sentences: Sequence[Sentence], least: int = 0) -> list[Sentence]:
+    "Sentences as pairs of lists; ValueError says which is none."
+    found = []
+    for i, sentence in enumerate(several("sentences", sentences, least=least)):
+        try:
+            found.append(_lists(sentence))
+        except ValueError as error:
+            raise ValueError(f"sentence {i}{error}") from error
+    return found
+
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #1e4f05c8
 def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
     """Sentences as (words, tags), with lists in place of other sequences and BIO in
@@ -174,18 +193,14 @@ def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
 
     ValueError, with the sentence and the word, where there are none, where words and
     tags do not match, or where tags are not valid."""
-    sentences = list(sentences)
+    sentences = several("sentences", sentences, least=0)
     if not sentences:
         raise ValueError(
             "there are no sentences; pass a list of (words, tags), "
             "such as [(['in', 'Rome'], ['O', 'B-city'])]"
         )
     found = []
-    for i, sentence in enumerate(sentences):
-        try:
-            words, tags = _lists(sentence)
-        except ValueError as error:
-            raise ValueError(f"sentence {i}{error}") from error
+    for i, (words, tags) in enumerate(_pairs(sentences)):
         if error := _sentence_error(words, tags):
             raise ValueError(f"sentence {i}{error}")
         found.append(([str(w) for w in words], repair_tags(tags)))
@@ -194,12 +209,14 @@ def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #d15bb37c
 def bio_labels(types: Sequence[str]) -> list[str]:
     "The labels O, B-first, I-first, B-second, ... of some types."
+    types = several("types", types, str, 0)
     return ["O"] + [f"{mark}-{t}" for t in types for mark in "BI"]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #e03d5402
 def bio_transitions(labels: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Eq. (SL-1): `(L, L)` scores from one label to the next and `(L,)` of the first
     one: 0 where BIO allows it, minus infinity where not."""
+    labels = several("labels", labels, str)
     after = [[b[:2] != "I-" or a[2:] == b[2:] for b in labels] for a in labels]
     opens = [b[:2] != "I-" for b in labels]
     scores = lambda allowed: torch.tensor(allowed, device="cpu").float().log()
@@ -212,13 +229,12 @@ def viterbi(
     """The best label sequence for `(n, L)` scores and its score, Eq. (SL-2).
 
     transitions: `(L, L)`, first: `(L,)`. ValueError for no words, another L or NaN."""
+    shapes(
+        scores=(scores, "n+ L+"), transitions=(transitions, "L L"), first=(first, "L")
+    )
+    floating(scores=scores, transitions=transitions, first=first)
     if scores.isnan().any():
         raise ValueError("scores hold NaN, for which no label sequence is the best")
-    if scores.dim() != 2 or not len(scores) or scores.shape[1] != len(first):
-        raise ValueError(
-            f"scores must have the shape (words, {len(first)}) with at least one word, "
-            f"got {tuple(scores.shape)}"
-        )
     best, back = scores[0] + first, []
     for row in scores[1:]:
         value, origin = (best[:, None] + transitions).max(0)
@@ -233,6 +249,8 @@ def viterbi(
 def lean_to_mentions(logits: Tensor, lean: float) -> Tensor:
     """Log-probabilities `(..., L)` after the logit of O, the first one, was lowered by
     `lean`."""
+    floating(logits=logits)
+    lean, _ = real("lean", lean), shapes(logits=(logits, "..."))
     outside, inside = logits[..., :1], logits[..., 1:]
     return torch.cat([outside - lean, inside], -1).log_softmax(-1)
 
@@ -243,8 +261,10 @@ def decode_bio(
     """The best valid BIO sequence of each sentence, from logits `(words, labels)`.
 
     lean: lowers the logit of O."""
+    labels = several("labels", labels, str)
     transitions, first = bio_transitions(labels)
-    rows = [lean_to_mentions(row.cpu(), lean) for row in logits]
+    rows = several("logits", logits, Tensor, 0)
+    rows = [lean_to_mentions(row.cpu(), lean) for row in rows]
     return [[labels[i] for i in viterbi(row, transitions, first)[0]] for row in rows]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #e2f0af60
@@ -253,18 +273,29 @@ def decode_types(logits: Sequence[Tensor], types: Sequence[str]) -> list[list[st
     mention.
 
     logits: `(words, N + 1)` for each sentence, O first."""
-    names = ["O", *types]
+    names = ["O", *several("types", types, str, 0)]
+    logits = several("logits", logits, Tensor, 0)
+    for row in logits:
+        shapes(logits=(row, f"words {len(names)}"))
     decided = [[names[i] for i in row.argmax(-1).tolist()] for row in logits]
     return [bio_from_types(row) for row in decided]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #7c70517f
 @dataclass(frozen=True)
 class Score:
-    "Right, predicted and true mentions; precision, recall and F1 follow. Scores add."
+    """Right, predicted and true mentions; precision, recall and F1 follow. Scores add.
+
+    ValueError for what is no number of mentions, or more right ones than there are."""
 
     right: int = 0  # predicted ones with the place and type of a true one
     predicted: int = 0  # those in the answer of a tagger
     true: int = 0  # those in the labels
+
+    def __post_init__(self):
+        for name in ("predicted", "true"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 0))
+        most = min(self.predicted, self.true)
+        object.__setattr__(self, "right", whole("right", self.right, 0, most))
 
     def __add__(self, other: Score) -> Score:
         return Score(
@@ -328,16 +359,19 @@ def score_mentions(
 def only_types(tags: Sequence[str], types: Sequence[str]) -> list[str]:
     """The tags with all other types set to O: what an annotator of these types would
     have written."""
+    tags, types = several("tags", tags, str, 0), several("types", types, str, 0)
     return [t if t[2:] in types else "O" for t in tags]
 
 
 def mention_counts(tags: Sequence[str], types: Sequence[str]) -> Counter:
     "How many mentions of each of these types a sentence holds."
+    tags, types = several("tags", tags, str, 0), several("types", types, str, 0)
     return Counter(t[2:] for t in tags if t[:2] == "B-" and t[2:] in types)
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #66286c87
 def with_types_only(pool: LabeledTokens, types: Sequence[str]) -> LabeledTokens:
     "The sentences of a pool that hold one of these types, with all others set to O."
+    types = several("types", types, str)
     some = pool.where(classes=types)
     return replace(some, tags=[only_types(tags, types) for tags in some.tags])
 
@@ -352,7 +386,13 @@ def greedy_rows(
     order; None if the order runs out first.
 
     counts: the mentions of each sentence. A row is taken if it holds a type that is
-    still needed and brings no type above 2k."""
+    still needed and brings no type above 2k. ValueError for a row without counts."""
+    k, types = whole("k", k), several("types", types, str)
+    order = several("order", order, least=0)
+    if not isinstance(counts, Mapping):
+        counts = dict(enumerate(several("counts", counts, Counter)))
+    if absent := set(order).difference(counts):
+        raise ValueError(f"order holds {absent.pop()!r}, of which counts says nothing")
     have, rows = Counter(), []
     for i in order:
         needed = any(have[t] < k for t in counts[i])
@@ -366,15 +406,25 @@ def greedy_rows(
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #b5714ee5
 @dataclass(frozen=True)
 class Episode:
-    "The types of a task, and the row numbers of its sentences in a pool."
+    """The types of a task, and the row numbers of its sentences in a pool. ValueError
+    for what are none."""
 
     types: list[str]
     support: list[int]
     query: list[int]
 
+    def __post_init__(self):
+        object.__setattr__(self, "types", several("types", self.types, str))
+        for name in ("support", "query"):
+            rows = several(name, getattr(self, name), least=0)
+            object.__setattr__(self, name, [whole(name, i, 0) for i in rows])
+
     def sentences(self, pool: LabeledTokens, which: str = "support") -> list[Sentence]:
-        "Words and tags of the support or query set; other types are masked to O."
-        rows = getattr(self, which)
+        """Words and tags of the support or query set; other types are masked to O.
+        ValueError for a row that the pool does not have."""
+        rows = getattr(self, choice("which", which, ("support", "query")))
+        if rows and max(rows) >= len(pool):
+            raise ValueError(f"{which} holds row {max(rows)} of {len(pool)} sentences")
         return [(pool.tokens[i], only_types(pool.tags[i], self.types)) for i in rows]
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #69bcff7a
@@ -385,6 +435,8 @@ class EpisodeSampler:
     has fewer types than `n_way`."""
 
     def __init__(self, pool: LabeledTokens, n_way: int, leave_out: Sequence[str] = ()):
+        leave_out = several("leave_out", leave_out, str, 0)
+        n_way = whole("n_way", n_way, None)
         self.types = [t for t in pool.classes if t not in leave_out]
         if not 1 <= n_way <= len(self.types):
             raise ValueError(
@@ -428,7 +480,8 @@ def sample(
     k_query to 2 k_query. ValueError if the pool can't give them.
 
     tries: how often types are drawn, at most."""
-    for _ in range(tries):
+    k, k_query = whole("k", k), whole("k_query", k_query)
+    for _ in range(whole("tries", tries)):
         types = rng.sample(self.types, self.n_way)
         if episode := self.draw(types, k, k_query, rng):
             return episode
@@ -438,9 +491,18 @@ def sample(
     )
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #e46bd56b
+@dataclass(frozen=True)
+class EpisodeF1(Evaluation):
+    """F1 of each episode, and the counts that it was made of.
+
+    scores: of the episodes, in the order of `values`."""
+
+    scores: tuple[Score, ...] = ()
+
+
 def f1_of_episodes(
     method, pool: LabeledTokens, episodes: Sequence[Episode], seed: int = 0
-) -> Evaluation:
+) -> EpisodeF1:
     """F1 of each episode: its support set adapts the method, its query set is scored.
 
     method: has `adapt(support, types)`, which returns a function from sentences of
@@ -453,8 +515,46 @@ def f1_of_episodes(
         query = e.sentences(pool, "query")
         tag: Callable = method.adapt(e.sentences(pool), e.types)
         guess = tag([words for words, _ in query])
-        found.append(score_mentions([tags for _, tags in query], guess).f1)
-    return Evaluation(torch.tensor(found), seed, bounds=(0.0, 1.0))
+        found.append(score_mentions([tags for _, tags in query], guess))
+    values = torch.tensor([s.f1 for s in found])
+    return EpisodeF1(values, seed, bounds=(0.0, 1.0), scores=tuple(found))
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #5100f002
+@dataclass(frozen=True)
+class PooledF1:
+    """F1 of the counts of all episodes together, or a difference of two such.
+
+    mean: the value itself, named as tables name it. ci95: half-width of its 95 %
+    interval; nan for a single episode. is_difference: whether it is one, which tables
+    show in points."""
+
+    mean: float
+    ci95: float
+    is_difference: bool = False
+
+# %% ../../nbs/case_studies/25_sequence_labels.ipynb #5100f003
+def pooled_f1(
+    a: EpisodeF1, minus: EpisodeF1 | None = None, n_boot: int = 2000, seed: int = 0
+) -> PooledF1:
+    """Eq. (SL-6) of one method, or of `a` minus another on the same episodes, with the
+    interval by resampling episodes.
+
+    n_boot: resamples. seed: of the resampling. ValueError for other episodes."""
+    runs = [a] if minus is None else [a, minus]
+    if len({(len(r), len(r.scores), r.seed) for r in runs}) != 1 or not a.scores:
+        raise ValueError(f"not the same episodes with their scores: {runs!r:.200}")
+    counts = [[(2 * s.right, s.predicted + s.true) for s in r.scores] for r in runs]
+    counts, n = torch.tensor(counts, dtype=torch.float64), len(a.scores)
+    generator = torch.Generator().manual_seed(whole("seed", seed, 0))
+    drawn = torch.randint(n, (whole("n_boot", n_boot, 2), n), generator=generator)
+    times = torch.zeros(drawn.shape, dtype=torch.float64)
+    times.scatter_add_(1, drawn, torch.ones_like(times))
+    ratio = lambda total: total[..., 0] / total[..., 1].clamp_min(1)
+    value, again = ratio(counts.sum(1)), ratio(times @ counts)
+    if minus is not None:
+        value, again = value[:1] - value[1:], again[:1] - again[1:]
+    error = again.std().item() * math.sqrt(n / (n - 1)) if n > 1 else math.nan
+    return PooledF1(value.item(), t_quantile(n - 1) * error, minus is not None)
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #177cc33c
 def pool_checksum(pool: LabeledTokens) -> str:
@@ -481,11 +581,12 @@ def save_episodes(
 def load_episodes(path: str | Path, pool: LabeledTokens) -> list[Episode]:
     """Read episodes. ValueError if the file is damaged, or was made for other sentences
     than those of `pool`."""
+    path = path_of(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         rows = content["episodes"]
         episodes = [Episode(e["types"], e["support"], e["query"]) for e in rows]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is no episode file ({type(error).__name__}: {error}); "
             "write it again with save_episodes"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,11 @@ from torch import Tensor, nn
 
 from ..book.patch import patch
 from .sequence_labels import Sentence, bio_labels, decode_bio
+from .sequence_labels import _pairs
 from .word_vectors import Window, WordModel, WordTop
 from .word_vectors import top_inputs, windows, word_outputs
+from ..data.arguments import floating, function, real, several, shapes
+from ..data.arguments import switch, whole
 from ..data.sources import LabeledTokens
 from ..foundations.inner_loop import Adam, InnerLoop
 from ..foundations.encoders import zero_head
@@ -37,11 +41,15 @@ def piece_labels(
     words that another window answers for, Eq. (TT-1).
 
     some: n windows. labels: of the words of each sentence. width: T, pieces with
-    padding."""
+    padding. ValueError where one does not fit the others."""
+    some = several("some", some, Window)
+    width = whole("width", width, max(len(w.ids) for w in some))
+    labels = several("labels", labels, least=max(w.sentence for w in some) + 1)
     y = [[-100] * width for _ in some]
     for row, w in enumerate(some):
+        own = several(f"labels[{w.sentence}]", labels[w.sentence], Integral, w.own.stop)
         for i in w.own:
-            y[row][w.first[i - w.start]] = labels[w.sentence][i]
+            y[row][w.first[i - w.start]] = own[i]
     return torch.tensor(y, device="cpu")
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #7e3ab18c
@@ -49,27 +57,40 @@ def tag_numbers(
     sentences: Sequence[Sentence], labels: Sequence[str]
 ) -> list[list[int]]:
     """For each sentence, the place of each tag in `labels`; −100 for None, a word whose
-    label is not known. KeyError for another tag."""
+    label is not known. ValueError for another tag."""
+    labels = several("labels", labels, str)
     number = {None: -100} | {name: i for i, name in enumerate(labels)}
-    return [[number[t] for t in tags] for _, tags in sentences]
+    rows = [tags for _, tags in _pairs(sentences)]
+    if absent := {t for tags in rows for t in tags}.difference(number):
+        raise ValueError(f"tag {absent.pop()!r} is none of the labels {labels}")
+    return [[number[t] for t in tags] for tags in rows]
 
 
 def with_one_type(sentences: Sequence[Sentence]) -> list[Sentence]:
     "The same sentences with one type for all mentions: what a detector learns from."
     one = lambda t: t if t in ("O", None) else t[:2] + "any"
-    return [(words, [one(t) for t in tags]) for words, tags in sentences]
+    return [(words, [one(t) for t in tags]) for words, tags in _pairs(sentences)]
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #4bb94589
 def token_loss(logits: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the labelled tokens of each task, Eq. (TT-2).
 
     logits `(B, S, T, L)` and y `(B, S, T)` -> `(B,)`. Labels −100 and sentences that
-    the mask `(B, S)` rules out don't count."""
+    the mask `(B, S)` rules out don't count. ValueError for other shapes or labels."""
+    shapes(logits=(logits, "B S T L"), y=(y, "B S T"), mask=(mask, "B S"))
+    floating(logits=logits)
+    if y.dtype != torch.long or mask is not None and mask.dtype != torch.bool:
+        kinds = y.dtype, mask if mask is None else mask.dtype
+        raise ValueError(f"y must be int64 and the mask boolean, got {kinds}")
     if mask is not None:
         y = y.masked_fill(~mask[..., None], -100)
-    each = F.cross_entropy(
-        logits.flatten(0, -2), y.flatten(), ignore_index=-100, reduction="none"
-    )
+    try:
+        each = F.cross_entropy(
+            logits.flatten(0, -2), y.flatten(), ignore_index=-100, reduction="none"
+        )
+    except IndexError as error:
+        most = logits.shape[-1] - 1
+        raise ValueError(f"labels must be 0 to {most}, or -100: {error}") from error
     each = each.view(y.shape).flatten(1)
     return each.sum(1) / (y != -100).flatten(1).sum(1).clamp_min(1)
 
@@ -79,6 +100,7 @@ def support_examples(
 ) -> Examples:
     """One task of labelled sentences, as the inner loop wants it: x with leading dims
     `(1, windows)`, y `(1, windows, T)`."""
+    sentences = _pairs(sentences, least=1)
     every = windows(model, [words for words, _ in sentences])
     x = top_inputs(model, every)
     y = piece_labels(every, tag_numbers(sentences, labels), x["hidden"].shape[1])
@@ -96,7 +118,11 @@ def adapt_top(
     seed: int = 0,
 ) -> WordTop:
     """A copy of `net` after `steps` of Adam on minibatches of the support sentences of
-    one task; `net` stays as it is. lr: of the layers, head_lr: of the head."""
+    one task; `net` stays as it is. lr: of the layers, head_lr: of the head. ValueError
+    for settings out of range."""
+    lr, head_lr = real("lr", lr, 0), real("head_lr", head_lr, 0)
+    steps, batch_size = whole("steps", steps, 0), whole("batch_size", batch_size)
+    seed = whole("seed", seed, -(2**63), 2**63 - 1)
     rates = {"head.*": head_lr, "layers.*": lr, "shapes.*": lr}
     with torch.device(support.y.device):  # for tables of rates and moments
         loop = InnerLoop(
@@ -122,6 +148,7 @@ def length_batch(
     sorted ones.
 
     lengths: of every row, such as its number of pieces."""
+    batch_size = whole("batch_size", batch_size)
     rows = rng.sample(range(len(lengths)), min(len(lengths), 4 * batch_size))
     some = sorted(rows, key=lambda i: lengths[i])
     start = rng.randrange(max(1, len(some) - batch_size + 1))
@@ -141,6 +168,7 @@ def _source_optimizer(
     model: WordModel, heads: nn.ModuleDict, lr: float, head_lr: float
 ) -> torch.optim.Optimizer:
     "AdamW with one rate for the pretrained layers and another for what is new."
+    lr, head_lr = real("lr", lr, 0), real("head_lr", head_lr, 0)
     new = ("detector", "top.shapes", "embeddings")
     layers = [p for name, p in model.named_parameters() if not name.startswith(new)]
     fresh = [
@@ -168,6 +196,21 @@ def _source_loss(
         for head, rows in zip(heads, labels)
     )
 
+# %% ../../nbs/case_studies/28_tuned_taggers.ipynb #5100f011
+def _pool_weights(weights: Sequence[float] | None, pools) -> list[float] | None:
+    "How often each of the pools is drawn; ValueError for other weights or pools."
+    if not isinstance(pools, Mapping) or not pools:
+        raise ValueError(f"pools must be sets of sentences by name, got {pools!r:.60}")
+    if weights is None:
+        return None
+    weights = [real("weights", w, 0) for w in several("weights", weights)]
+    if len(weights) != len(pools) or not sum(weights):
+        raise ValueError(
+            f"weights must be one for each of {len(pools)} pools, not all "
+            f"of them 0, got {weights}"
+        )
+    return weights
+
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #29be5763
 def train_on_sources(
     model: WordModel,
@@ -186,8 +229,10 @@ def train_on_sources(
     a tagger's head for the types of each pool, which is dropped in the end.
 
     weights: how often a pool is drawn. report: is called with each step and its
-    loss."""
-    rng, names = random.Random(seed), list(pools)
+    loss. ValueError for settings out of range, and without a pool."""
+    weights, steps = _pool_weights(weights, pools), whole("steps", steps, 0)
+    whole("batch_size", batch_size), switch("bf16", bf16), function("report", report)
+    rng, names = random.Random(whole("seed", seed, None)), list(pools)
     model.embeddings.requires_grad_(False)
     every = {n: windows(model, pools[n].tokens) for n in names}
     y = {n: _labels_of(pools[n]) for n in names}
@@ -206,18 +251,29 @@ def train_on_sources(
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        optimizer.step(), schedule.step()
         report(step, loss.item())
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #f30316b9
+def _check_settings(method) -> None:
+    "The settings of an adaptation, as Python's numbers; ValueError out of range."
+    method.lr, method.head_lr = (
+        real("lr", method.lr, 0),
+        real("head_lr", method.head_lr, 0),
+    )
+    method.steps = whole("steps", method.steps, 0)
+    method.batch_size = whole("batch_size", method.batch_size)
+    method.lean = real("lean", method.lean)
+
+
 @dataclass
 class FineTuned:
     """A tagger with its own head, adapted by gradient steps on the support set, and
     decoded by Viterbi.
 
     net: the top to start from. If its head has no 2N+1 outputs, a new one starts at
-    zero. Where the head is kept, as by MAML, type n owns outputs 2n+1 and 2n+2."""
+    zero. Where the head is kept, as by MAML, type n owns outputs 2n+1 and 2n+2.
+    ValueError for settings out of range."""
 
     model: WordModel
     net: WordTop
@@ -226,6 +282,9 @@ class FineTuned:
     steps: int = 12
     batch_size: int = 4
     lean: float = 0.0  # of the decision against O
+
+    def __post_init__(self):
+        _check_settings(self)
 
 # %% ../../nbs/case_studies/28_tuned_taggers.ipynb #cfe24f68
 @patch

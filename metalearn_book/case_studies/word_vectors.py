@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ..book.patch import patch
 from .sequence_labels import Sentence, decode_types, viterbi
+from ..data.arguments import floating, real, several, shapes, switch
+from ..data.arguments import whole
 from ..data.tagged import bio_from_types
 from ..foundations.task_models import prediction_of
 from ..foundations.encoders import TextEncoder, length_batches, zero_head
@@ -33,6 +35,7 @@ MOST_PIECES = 32
 def word_pieces(tokenizer, words: Sequence[str]) -> list[list[int]]:
     """The numbers of the pieces of each word, at least one (the unknown token, if
     nothing is left of the word) and at most `MOST_PIECES`."""
+    words = several("words", words, str, 0)
     different = list(dict.fromkeys(words))
     ids = (
         tokenizer(different, add_special_tokens=False)["input_ids"] if different else []
@@ -64,7 +67,7 @@ def word_shape(word: str) -> int:
 @dataclass(frozen=True)
 class Window:
     """A stretch of a sentence that fits into the encoder, and the words for which it
-    has to answer."""
+    has to answer. ValueError for parts that don't fit each other."""
 
     sentence: int  # number of the sentence
     ids: list[int]  # pieces, with the special tokens
@@ -73,11 +76,29 @@ class Window:
     start: int  # number of its first word
     own: range  # words that no other window answers for
 
+    def __post_init__(self):
+        whole("sentence", self.sentence, 0), whole("start", self.start, 0)
+        ids, first, kinds = (
+            several(n, getattr(self, n), int, 0) for n in ("ids", "first", "shapes")
+        )
+        words = range(self.start, self.start + len(first))
+        fits = len(first) == len(kinds) and all(i in words for i in self.own)
+        if not fits or max(first, default=0) >= max(len(ids), 1):
+            raise ValueError(
+                f"a window has one place within its {len(ids)} ids and one shape for "
+                f"each word, its own among them; got first={first}, shapes={kinds}, "
+                f"start={self.start}, own={self.own}"
+            )
+        if max(kinds, default=0) >= len(SHAPES):
+            raise ValueError(f"shapes are 0 to {len(SHAPES) - 1}, got {max(kinds)}")
+
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #83281359
 def spans_of_words(sizes: Sequence[int], room: int) -> list[tuple[int, int, range]]:
     """Cut a sentence, given as pieces per word, into stretches (start, end, own words)
     of at most `room` pieces; neighbours share about a quarter. ValueError where a word
     has more."""
+    sizes = [whole("a size", s, 0) for s in several("sizes", sizes, least=0)]
+    room = whole("room", room)
     if not (most := max(sizes, default=0)) <= room:
         raise ValueError(f"a word of {most} pieces does not fit into room={room}")
     cuts, start, own = [], 0, 0
@@ -112,7 +133,8 @@ class WordTop(nn.Module):
         self, layers: Sequence[nn.Module], dim: int, head: nn.Module | None = None
     ):
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(several("layers", layers, nn.Module))
+        dim = whole("dim", dim)
         there = next(self.layers.parameters())  # on its device, of its type
         self.shapes = nn.Embedding(
             len(SHAPES), dim, device=there.device, dtype=there.dtype
@@ -170,7 +192,7 @@ class WordModel(nn.Module):
 
     def __init__(self, encoder: TextEncoder, n_top: int | None = None):
         super().__init__()
-        n_top = encoder.n_layers // 2 if n_top is None else n_top
+        n_top = encoder.n_layers // 2 if n_top is None else whole("n_top", n_top, None)
         if not 1 <= n_top <= encoder.n_layers:
             raise ValueError(
                 f"n_top={n_top}: the encoder {encoder.name} has {encoder.n_layers} "
@@ -208,6 +230,11 @@ def windows(
 
     max_length: pieces of a window; None: the encoder's. ValueError if a word may not
     fit."""
+    sentences = [
+        several(f"sentences[{i}]", words, str, 0)
+        for i, words in enumerate(several("sentences", sentences, least=0))
+    ]
+    max_length = None if max_length is None else whole("max_length", max_length)
     room = (max_length or model.max_length) - 2
     if room < MOST_PIECES:
         raise ValueError(
@@ -242,6 +269,10 @@ def top_inputs(
     attention_mask and shape `(n, T)`.
 
     train_below: whether a gradient reaches the layers below."""
+    some, train_below = (
+        several("some", some, Window),
+        switch("train_below", train_below),
+    )
     width = max(len(w.ids) for w in some)
     padding = model.tokenizer.pad_token_id
     ids, mask, shape = ([[fill] * width for _ in some] for fill in (padding, 0, 0))
@@ -263,7 +294,15 @@ def put_by_word(
     """Put `(n, T, ...)` values of first pieces where they belong:
     `into[sentence][word]`.
 
-    some: the n windows."""
+    some: the n windows. ValueError where one does not fit."""
+    some = several("some", some, Window, 0)
+    into = several("into", into, dict, max((w.sentence + 1 for w in some), default=0))
+    longest = max((max(w.first, default=-1) + 1 for w in some), default=0)
+    shapes(values=(values, f"{len(some)} T ..."))
+    if values.shape[1] < longest:
+        raise ValueError(
+            f"values must hold at least {longest} pieces, got {tuple(values.shape)}"
+        )
     for row, w in enumerate(some):
         for i in w.own:
             into[w.sentence][i] = values[row, w.first[i - w.start]]
@@ -278,6 +317,8 @@ def word_outputs(
 ) -> list[list[Tensor]]:
     """For each net that reads `top_inputs`: one tensor `(words, outputs)` for each
     of the sentences, given as words. The layers below run once for all nets."""
+    nets, batch_size = several("nets", nets, least=0), whole("batch_size", batch_size)
+    sentences = several("sentences", sentences, least=0)
     every = windows(model, sentences)
     found = [[{} for _ in sentences] for _ in nets]
     for rows in length_batches([len(w.ids) for w in every], batch_size):
@@ -312,7 +353,10 @@ def emissions(
     distance to the nearest support word of O and of each type."""
     z = torch.cat(self.unit_vectors([words for words, _ in support]))
     y = [t[2:] or "O" for _, tags in support for t in tags]
-    groups = [z[[i for i, t in enumerate(y) if t == name]] for name in ["O", *types]]
+    names = ["O", *several("types", types, str)]
+    if absent := set(names).difference(y):
+        raise ValueError(f"no word of the support set is {absent.pop()!r}; add one")
+    groups = [z[[i for i, t in enumerate(y) if t == name]] for name in names]
 
     def of(sentences: Sequence[Sequence[str]]) -> list[Tensor]:
         return [
@@ -335,20 +379,35 @@ def abstract_transitions(tags: Sequence[Sequence[str]]) -> dict[str, Tensor]:
     type (D) follow each other: `start` (O, I), `O` (O, I), `I` (O, I, D), as shares."""
     counts = {"start": torch.ones(2), "O": torch.ones(2), "I": torch.ones(3)}
     for row in tags:
-        kinds = [t[2:] for t in row]
+        kinds = [t[2:] for t in several("a row of tags", row, str)]
         counts["start"][int(bool(kinds[0]))] += 1
         for a, b in zip(kinds, kinds[1:]):
             counts["I" if a else "O"][0 if not b else 1 if not a or a == b else 2] += 1
     return {name: c / c.sum() for name, c in counts.items()}
 
 # %% ../../nbs/case_studies/27_word_vectors.ipynb #f1540cee
+def _check_abstract(abstract: dict[str, Tensor]) -> None:
+    "ValueError for what is no answer of `abstract_transitions`."
+    for name, size in (("start", 2), ("O", 2), ("I", 3)):
+        shares = abstract.get(name) if isinstance(abstract, dict) else None
+        if shares is None:
+            raise ValueError(f"abstract must hold start, O and I, got {abstract!r:.60}")
+        shapes(**{f"abstract[{name!r}]": (shares, str(size))})
+        floating(finite=True, **{f"abstract[{name!r}]": shares})
+        if (shares < 0).any():
+            raise ValueError(f"abstract[{name!r}] must hold shares, got {shares}")
+
+
 def expand_transitions(
     abstract: dict[str, Tensor], n_types: int, power: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Log transitions `(N+1, N+1)` and `(N+1,)` of a task with N types, Eq. (WV-2).
 
     The share of D is split among the other types. abstract: from
-    `abstract_transitions`. n_types: N. power: flattens (<1) or sharpens them."""
+    `abstract_transitions`. n_types: N. power: flattens (<1) or sharpens them.
+    ValueError for shares that are missing, negative or not finite."""
+    _check_abstract(abstract)
+    n_types, power = whole("n_types", n_types), real("power", power, 0)
     n, (to_outside, same, other) = n_types, abstract["I"]
     table = torch.full((n + 1, n + 1), float(other) / max(n - 1, 1))
     table[1:, 1:].fill_diagonal_(float(same))
@@ -361,11 +420,16 @@ def expand_transitions(
 @dataclass
 class StructShot(NNShot):
     """NNShot with transitions counted on other types, decoded by Viterbi (Yang and
-    Katiyar, 2020)."""
+    Katiyar, 2020). ValueError for settings out of range."""
 
     abstract: dict[str, Tensor]  # from `abstract_transitions`, of those other types
     temperature: float = 0.1  # divides the distances
     power: float = 1.0  # of the transition probabilities
+
+    def __post_init__(self):
+        self.temperature = real("temperature", self.temperature, above=0)
+        self.power = real("power", self.power, 0)
+        _check_abstract(self.abstract)
 
     def adapt(self, support: Sequence[Sentence], types: Sequence[str]) -> Callable:
         "From labelled sentences and their types: a function from sentences to tags."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from odd_inputs import Recipe
+from odd_inputs import ODD, Recipe
 from torch import nn
 
 from metalearn_book import data
@@ -24,6 +24,9 @@ from metalearn_book.foundations.encoders import load_encoder
 from metalearn_book.foundations.tasks import Examples
 
 PARTS = ("case_studies", "data", "book", "cli")
+#: None, or no start at all, is right: it loads an encoder, which takes longer than an
+#: answer may
+ODD["start"] = [v for v in ODD["thing"] if v is not None]
 R = Recipe
 HERE = Path(tempfile.mkdtemp(prefix="odd"))  # what is written goes there
 
@@ -269,10 +272,11 @@ TAGGER = {
         use=lambda s: tagged(few_shot_tagger.FewShotTagger(s, steps=0)),
     ),
     T + "FewShotTagger": R(
-        lambda: {"start": start(), "steps": 1, "lr": 0.1, "head_lr": 0.1, "lean": 1.0,
+        lambda: {"steps": 1, "start": start(), "lr": 0.1, "head_lr": 0.1, "lean": 1.0,
                  "trust": 1.0, "threshold": 0.0, "calibrate": False,
                  "on_empty": "warn", "device": "cpu", "seed": 0},
         use=tagged,
+        kinds={"start": "start"},
     ),
     T + "fit_scores": R(
         lambda: {"scores": [0.2, 0.6, 0.9], "right": [False, True, True]}
