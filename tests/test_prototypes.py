@@ -394,9 +394,9 @@ def test_unbalanced_queries_refuse():
 
 
 def test_bad_settings_say_what_is_allowed():
-    with pytest.raises(ValueError, match="not one of 'euclidean', 'cosine'"):
+    with pytest.raises(ValueError, match="must be one of 'euclidean', 'cosine'"):
         ProtoNet(metric="l1")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         ProtoNet(temperature=-1.0)
     tasks = batch()
     empty = torch.ones_like(tasks.support.y, dtype=torch.bool)
