@@ -261,7 +261,7 @@ def span_weights(
     some = several("some", some, Window)
     spans = several("spans", spans, least=max(w.sentence for w in some) + 1)
     spans = [_spans_of(row) for row in spans]
-    width = whole("width", width, max(len(w.ids) for w in some))
+    width = whole("width", width, max([0, *w.first][-1] + 1 for w in some))
     most = whole("most", most, max(len(spans[w.sentence]) for w in some))
     weights = torch.zeros(len(some), most, width, device="cpu", dtype=torch.float32)
     for row, w in enumerate(some):

@@ -541,10 +541,12 @@ def pooled_f1(
 
     n_boot: resamples. seed: of the resampling. ValueError for other episodes."""
     runs = [a] if minus is None else [a, minus]
-    if len({(len(r), len(r.scores), r.seed) for r in runs}) != 1 or not a.scores:
+    scores = [several("scores", r.scores, Score) for r in runs]
+    sizes = {n for r, row in zip(runs, scores) for n in (len(r), len(row))}
+    if len(sizes) > 1 or len({r.seed for r in runs}) > 1:
         raise ValueError(f"not the same episodes with their scores: {runs!r:.200}")
-    counts = [[(2 * s.right, s.predicted + s.true) for s in r.scores] for r in runs]
-    counts, n = torch.tensor(counts, dtype=torch.float64), len(a.scores)
+    counts = [[(2 * s.right, s.predicted + s.true) for s in row] for row in scores]
+    counts, n = torch.tensor(counts, dtype=torch.float64), len(a)
     generator = torch.Generator().manual_seed(whole("seed", seed, 0))
     drawn = torch.randint(n, (whole("n_boot", n_boot, 2), n), generator=generator)
     times = torch.zeros(drawn.shape, dtype=torch.float64)

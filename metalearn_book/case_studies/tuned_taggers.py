@@ -43,7 +43,7 @@ def piece_labels(
     some: n windows. labels: of the words of each sentence. width: T, pieces with
     padding. ValueError where one does not fit the others."""
     some = several("some", some, Window)
-    width = whole("width", width, max(len(w.ids) for w in some))
+    width = whole("width", width, max([0, *w.first][-1] + 1 for w in some))
     labels = several("labels", labels, least=max(w.sentence for w in some) + 1)
     y = [[-100] * width for _ in some]
     for row, w in enumerate(some):

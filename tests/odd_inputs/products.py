@@ -115,6 +115,17 @@ def support() -> Examples:
     )
 
 
+SCORES = (sequence_labels.Score(1, 2, 3), sequence_labels.Score(2, 2, 2))
+
+
+def f1_of(scores) -> torch.Tensor:
+    return torch.tensor([s.f1 for s in scores])
+
+
+def episode_f1(scores) -> sequence_labels.EpisodeF1:
+    return sequence_labels.EpisodeF1(f1_of(scores), 0, scores=scores)
+
+
 def adapts(method):
     "Learn the sentences, then tag them."
     return method.adapt(sentences(), TYPES)(words())
@@ -333,6 +344,20 @@ SEQUENCES = {
                  "episodes": [sequence_labels.Episode(TYPES, [0, 1], [2, 3])],
                  "seed": 0},
         use=lambda e: e.mean,
+    ),
+    S + "EpisodeF1": R(
+        lambda: {"scores": SCORES, "values": f1_of(SCORES), "seed": 0},
+        use=sequence_labels.pooled_f1,
+        kinds={"values": "leave", "seed": "leave"},  # those of any Evaluation
+    ),
+    S + "PooledF1": R(
+        lambda: {"mean": 0.5, "ci95": 0.1},
+        kinds={"mean": "thing", "ci95": "thing"},  # it holds what it is given
+    ),
+    S + "pooled_f1": R(
+        lambda: {"a": episode_f1(SCORES), "minus": episode_f1(SCORES[::-1]),
+                 "n_boot": 20, "seed": 0},
+        use=lambda f: f.ci95,
     ),
     S + "pool_checksum": R(lambda: {"pool": pool()}),
     S + "save_episodes": R(
