@@ -599,6 +599,7 @@ class _Sweep(torch.autograd.Function):
         return None, None, None, *adjoint[: len(grads)], *path.grads
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a005
+@torch._disable_dynamo  # a path that is walked twice is no graph to compile
 def adapt_by_adjoint(
     loop: InnerStep,
     support: Examples,

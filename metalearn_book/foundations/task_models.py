@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -480,12 +481,15 @@ def make_differentiable(model: nn.Module, batch_norm: str = "batch") -> list[str
 # %% ../../nbs/foundations/40_task_models.ipynb #fb5bcc40
 @contextmanager
 def elementary_attention() -> Iterator[None]:
-    """Attention from elementary operations while the block runs: the fused kernels have
-    no second derivative on CPU."""
+    """Attention from elementary operations while the block runs, and nothing by
+    `torch.compile`: neither the fused kernels (on a CPU) nor what it makes has a second
+    derivative."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    compiled = "torch._dynamo" in sys.modules and not torch.compiler.is_compiling()
+    eager = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), eager:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
