@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metalearn_book.foundations.estimators import Classifier, Estimator, NotFittedError
 from metalearn_book.foundations.estimators import class_array, example_weights
 from metalearn_book.foundations.estimators import label_numbers, own_modes, text_column
-from metalearn_book.foundations.estimators import usable_device, whole_number
+from metalearn_book.foundations.estimators import usable_device
 
 sklearn = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
 
@@ -145,17 +145,13 @@ def test_a_column_of_texts():
             text_column(texts)
 
 
-def test_weights_and_whole_numbers():
+def test_weights():
     assert example_weights(None, 2).tolist() == [1, 1]
     assert example_weights(2, 2).tolist() == [2, 2]
     assert example_weights(np.array([1, 0]), 2).dtype == torch.float32
     for wrong in ([1], [1, -1], [0, 0], [1, float("inf")], ["a", "b"], {"a": 1}):
         with pytest.raises(ValueError, match="sample_weight"):
             example_weights(wrong, 2)
-    assert whole_number(np.int64(2), "steps", 1) == 2
-    for wrong in (0, True, 1.0, "1", None, np.float64(2), np.bool_(True)):
-        with pytest.raises(ValueError, match="steps must be a whole number of 1"):
-            whole_number(wrong, "steps", 1)
 
 
 def test_inside_there_is_no_mode_of_the_outside():

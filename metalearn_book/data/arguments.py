@@ -230,7 +230,8 @@ def shapes(**tensors: tuple[Tensor | None, str]) -> dict[str, int]:
                     f"{name} must have the shape ({form}), got "
                     f"{tuple(tensor.shape)}{rest}"
                 )
-            first.setdefault(letter, name)
+            if not letter.isdigit():
+                first.setdefault(letter, name)
         devices.setdefault(tensor.device, name)
         if len(devices) > 1:
             places = " and ".join(f"{n} on {d}" for d, n in devices.items())

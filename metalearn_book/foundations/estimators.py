@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import operator
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
 
@@ -21,7 +20,7 @@ from .encoders import check_texts
 
 # %% auto #0
 __all__ = ['Estimator', 'NotFittedError', 'Classifier', 'one_column', 'is_blank', 'text_column', 'class_array', 'label_list',
-           'label_numbers', 'example_weights', 'whole_number', 'own_modes', 'usable_device']
+           'label_numbers', 'example_weights', 'own_modes', 'usable_device']
 
 # %% ../../nbs/foundations/90_estimators.ipynb #0cab40cc
 class Estimator:
@@ -284,23 +283,6 @@ def example_weights(
             f"example and not all zero, got {len(values)} values such as {values[:3]}"
         )
     return torch.tensor(weight, dtype=torch.float32, device="cpu")
-
-# %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7ce
-def whole_number(
-    value,  # what a caller gave, a number of NumPy's too
-    name: str,  # of the parameter, for messages
-    least: int,  # that it may be
-) -> int:
-    "A parameter as an `int`. ValueError below `least`, and for no whole number."
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, (bool, np.bool_)) or number < least:
-        raise ValueError(
-            f"{name} must be a whole number of {least} or more, got {value!r}"
-        )
-    return number
 
 # %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7d1
 @contextlib.contextmanager

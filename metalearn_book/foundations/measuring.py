@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import pickle
 import random
 import time
@@ -26,9 +25,9 @@ from .task_models import Predictor
 from .tasks import TaskBatch
 
 # %% auto #0
-__all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'as_whole', 'wilson_interval', 'device_of',
-           'generator_state', 'draw_watched', 'drawn_elsewhere', 'sizes_of', 'evaluate', 'best_of', 'paired_difference',
-           'verdict', 'OverSeeds', 'over_seeds']
+__all__ = ['accuracy', 'mse', 't_quantile', 'rule_of_three', 'Evaluation', 'wilson_interval', 'device_of', 'generator_state',
+           'draw_watched', 'drawn_elsewhere', 'sizes_of', 'evaluate', 'best_of', 'paired_difference', 'verdict',
+           'OverSeeds', 'over_seeds']
 
 # %% ../../nbs/foundations/58_measuring.ipynb #0c5774da
 def _as_mask(mask: Tensor, of: Tensor) -> Tensor:
@@ -181,20 +180,6 @@ class Evaluation:
 
     def __str__(self) -> str:
         return f"{self.mean:.4g} ± {self.ci95:.2g} (n={len(self)})"
-
-# %% ../../nbs/foundations/58_measuring.ipynb #c1a00033
-def as_whole(name: str, value, least: int | None = 1) -> int:
-    """A whole number as Python's int, NumPy's too; ValueError names what was given.
-
-    name: of the setting, for the error. value: what was given. least: the smallest that
-    is allowed, or None."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
-    if least is not None and number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
 
 # %% ../../nbs/foundations/58_measuring.ipynb #c1a00032
 def wilson_interval(share: float, n: int) -> tuple[float, float]:

@@ -187,7 +187,6 @@ OTHER: dict[str, dict] = {
     "encoders.fit_linear_head": {"labels": lambda: classes()[0]},
     "estimators.one_column": {"values": lambda: [1, 2]},
     "estimators.class_array": {"classes": lambda: ["a", "b"]},
-    "estimators.whole_number": {"name": lambda: "steps"},
     "fine_tuning.TextClassifier": {"head": lambda: nn.Linear(8, 2), "classes":
                                    lambda: ["a", "b"]},
     "fine_tuning.trainable": {"classifier": lambda: classifier(), "train":

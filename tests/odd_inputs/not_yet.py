@@ -11,7 +11,6 @@ NOT_YET = {
     "foundations.bilevel.finite_differences": 5,
     "foundations.bilevel.mse_per_task": 3,
     "foundations.bilevel.quadratic_form": 6,
-    "foundations.estimators.whole_number": 1,
     "foundations.inner_loop.InnerLoop": 1,
     "foundations.inner_loop.Path": 7,  # 6 or 7: PyTorch refuses mixed devices or not
     "foundations.inner_loop.SGD": 3,
