@@ -14,6 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.patch import patch
+from metalearn_book.data.arguments import (
+    floating,
+    function,
+    real,
+    several,
+    shapes,
+    shown,
+)
+from ..data.arguments import whole
 from .tasks import Examples, TaskBatch, check_labels
 
 # %% auto #0
@@ -39,13 +48,18 @@ def finite_differences(
     """Central differences of `fn` at a vector or tensor: the shape of `at`, with the
     shape of fn's value in front. Use float64.
 
-    step: how far each number of `at` is shifted, up and down."""
-    columns = []
+    step: how far each number of `at` is shifted, up and down. ValueError unless `fn`
+    returns a tensor."""
+    function("fn", fn), floating(at=at)
+    step, columns = real("step", step, above=0), []
     for k in range(at.numel()):
         shift = torch.zeros_like(at).flatten()
         shift[k] = step
         shift = shift.view_as(at)
-        columns.append((fn(at + shift) - fn(at - shift)).detach() / (2 * step))
+        up, down = fn(at + shift), fn(at - shift)
+        if not isinstance(up, Tensor) or not isinstance(down, Tensor):
+            raise ValueError(f"fn must return a tensor, got {shown(up)}")
+        columns.append((up - down).detach() / (2 * step))
     out = torch.stack(columns, -1)
     return out.reshape((*out.shape[:-1], *at.shape))
 
@@ -58,6 +72,7 @@ def compare(
 
     what: their name, printed in front. ours, reference: of the same shape; the
     difference is relative to the largest entry of the reference."""
+    tolerance = real("tolerance", tolerance, 0)
     difference = relative_difference(ours.detach(), reference.detach())
     verdict = (
         "exact"
@@ -86,6 +101,14 @@ class LinearTasks:
     spread: float = 0.3
     noise: float = 0.1
     dtype: torch.dtype = torch.float64  # of x and y
+
+    def __post_init__(self):
+        for name in ("dim", "k_shot", "n_query"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        real("tilt", self.tilt)
+        real("spread", self.spread, 0), real("noise", self.noise, 0)
+        for s in several("scales", self.scales, least=2):
+            real("scales", s, above=0)
 
     def sample(self, n_tasks: int, generator: torch.Generator) -> TaskBatch:
         """Tasks with x `(B, S, dim)` and y `(B, S, 1)`; `info["scale"]` holds the scale
@@ -117,6 +140,13 @@ def quadratic_form(examples: Examples) -> tuple[Tensor, Tensor]:
     x = examples.x
     if not isinstance(x, Tensor) or x.dim() != 3 or examples.mask is not None:
         raise ValueError("quadratic_form takes x (B, S, d), y (B, S, 1) and no mask")
+    floating(finite=True, x=x, y=examples.y)
+    shapes(x=(x, "B S d"), y=(examples.y, "B S 1"))
+    if x.dtype != examples.y.dtype or x.is_meta:
+        raise ValueError(
+            f"x and y must be numbers of one type, got {shown(x)} on "
+            f"{x.device} and {shown(examples.y)}"
+        )
     if x.shape[1] < x.shape[2]:
         raise ValueError(
             f"{x.shape[1]} examples do not determine {x.shape[2]} parameters; the "
@@ -135,6 +165,13 @@ class QuadraticAnswer:
     tasks: TaskBatch
     inner_lr: float
     inner_steps: int
+
+    def __post_init__(self):
+        if not isinstance(self.tasks, TaskBatch):
+            raise ValueError(f"tasks must be a TaskBatch, got {shown(self.tasks)}")
+        real("inner_lr", self.inner_lr, 0)
+        steps = whole("inner_steps", self.inner_steps, 0)
+        object.__setattr__(self, "inner_steps", steps)
 
     @cached_property
     def _parts(self) -> tuple[Tensor, ...]:
@@ -180,8 +217,19 @@ def optimum(self: QuadraticAnswer, first_order: bool = False) -> Tensor:
     )
 
 # %% ../../nbs/foundations/30_bilevel.ipynb #ef39848e
+def _check_mask(mask: Tensor, values: Tensor) -> None:
+    "ValueError for a mask that does not belong to the values `(B, S, ...)`."
+    fits = isinstance(mask, Tensor) and mask.shape == values.shape[:2]
+    if not fits or mask.device != values.device:
+        raise ValueError(
+            f"mask must have the shape {tuple(values.shape[:2])}, one truth value for "
+            f"each example, on {values.device}, got {shown(mask)}"
+        )
+
+
 def _spread(mask: Tensor, values: Tensor) -> Tensor:
     "The mask `(B, S)` as bool, with the axes of values `(B, S, ...)`."
+    _check_mask(mask, values)
     more = [1] * (values.dim() - mask.dim())
     return mask.bool().view(*mask.shape, *more).expand_as(values)
 
@@ -190,6 +238,7 @@ def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     "Mean over everything but the task axis, of the valid examples only."
     if mask is None:
         return values.flatten(1).mean(1)
+    _check_mask(mask, values)
     values = values.flatten(2).mean(2) if values.dim() > 2 else values
     # not values · mask: padding that is not finite would make 0 · nan = nan
     return values.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp_min(1)
@@ -249,8 +298,13 @@ def binary_cross_entropy_per_task(
     logits: Tensor, y: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """Mean binary cross-entropy of each task. logits `(B, S)` or `(B, S, 1)`, y `(B,
-    S)` of 0 and 1 -> `(B,)`."""
+    S)` of 0 and 1 -> `(B,)`. ValueError for other shapes."""
     logits = logits.squeeze(-1) if logits.dim() == y.dim() + 1 else logits
+    if logits.shape != y.shape or y.dim() < 2:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and y {tuple(y.shape)}: there must be one "
+            "logit for each label, (B, S) or (B, S, 1) for y (B, S)"
+        )
     return _masked_mean(
         F.binary_cross_entropy_with_logits(
             logits, y.to(logits.dtype), reduction="none"

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from torch.utils.checkpoint import checkpoint as run_checkpointed
 
 from ..book.patch import patch
+from ..data.arguments import choice, real, several, shown
 from ..data.arguments import whole
 from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
@@ -44,6 +45,9 @@ class SGD:
     computes it."""
 
     momentum: float = 0.0
+
+    def __post_init__(self):
+        real("momentum", self.momentum, 0)
 
     def init(self, params: Params) -> dict:
         "The first state: no velocity."
@@ -74,6 +78,11 @@ class Adam:
 
     betas: tuple[float, float] = (0.9, 0.999)  # what each moment keeps at a step
     eps: float = 1e-8  # added to the root of the second moment
+
+    def __post_init__(self):
+        for beta in several("betas", self.betas, least=2):
+            real("betas", beta, 0, below=1)
+        real("eps", self.eps, 0)
 
     def init(self, params: Params) -> dict:
         "The first state: both moments zero, no step taken."
@@ -114,6 +123,12 @@ def rate_table(
         raise ValueError(
             f"learn_lr={kind!r} is not one of False, True, 'scalar', 'tensor', 'step', "
             "'tensor_step'"
+        )
+    inner_steps = whole("inner_steps", inner_steps, 0)
+    if isinstance(inner_lr, Tensor) and inner_lr.dim():
+        raise ValueError(
+            "inner_lr must be a number, a list of them or a dict of them by globs, "
+            f"got {shown(inner_lr)}; use .tolist()"
         )
     if isinstance(inner_lr, dict):
         found = [
@@ -160,6 +175,8 @@ def check_losses(
 
     per_task: the losses, `(B,)` if `loss_fn` is right. step: the inner step that is
     next, for the message."""
+    if type(step) is not int:
+        step = whole("step", step, 0)
     if per_task.shape != (n_tasks,):
         raise ValueError(
             f"loss_fn returned shape {tuple(per_task.shape)}, expected one loss for "
@@ -182,6 +199,8 @@ def fill_unused(grads: Sequence[Tensor | None], params: Params, unused: str) -> 
 
     unused: "error" raises RuntimeError for such a parameter, "zero" lets it stay where
     it is by a gradient of zero."""
+    if unused != "error" and unused != "zero":
+        choice("unused", unused, ("error", "zero"))
     missing = [n for n, g in zip(params, grads) if g is None]
     if missing and unused == "error":
         raise RuntimeError(
@@ -381,7 +400,7 @@ def keepers(self: InnerStep) -> tuple:
 def steps_to_walk(n: int, s: int) -> int:
     """How far to walk before the next state is stored, so that `n` steps are undone
     with `s` free places and the fewest repeats, Eq. (IL-3)."""
-    n, s, r = whole("n", n), whole("s", s, 0), 1
+    n, s, r = whole("n", n, 0), whole("s", s, 0), 1
     while math.comb(s + r + 1, r) < n:
         r += 1
     return max(1, n - math.comb(s + r, r), math.comb(s + r - 1, r - 2) if r > 1 else 0)
@@ -402,7 +421,8 @@ class _PathStates:
     state)`, and what all its steps share."""
 
     def __init__(self, loop, support: Examples, n_steps: int, n_states: int):
-        self.loop, self.n_steps, self.n_states = loop, n_steps, n_states
+        self.loop, self.n_steps = loop, whole("n_steps", n_steps, 0)
+        self.n_states = whole("n_states", n_states, 0)
         self.stored, self.losses = {}, []
         self.support, outer, inner = detached(support)
         self.devices = (
@@ -615,6 +635,12 @@ def adapt_by_adjoint(
     path_class: a subclass of `Path` with another `pull_back`. ValueError for an
     optimizer whose first state depends on the start: its gradient would be lost.
     """
+    for name, p in params.items():
+        if len(p) != support.n_tasks:
+            raise ValueError(
+                f"params[{name!r}] must be those of {support.n_tasks} tasks, got "
+                f"{shown(p)}"
+            )
     path, state = (
         path_class(loop, support, n_steps, n_states),
         loop.optimizer.init(params),
@@ -854,8 +880,7 @@ class InnerLoop(InChunks):
             raise ValueError(
                 f"memory={memory!r} is not one of 'store', 'checkpoint', 'adjoint'"
             )
-        if states < 1:
-            raise ValueError(f"states must be at least 1, got {states}")
+        states = whole("states", states)
         kind = "scalar" if learn_lr is True else learn_lr
         super().__init__(
             model, loss_fn,

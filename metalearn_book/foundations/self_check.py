@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..book.patch import patch
+from ..data.arguments import several, shown, whole
 from .task_models import BatchStatNorm, Params, TaskModel
 from .task_models import call_with, elementary_attention
 from .task_models import parameter_slots, take_task
@@ -252,6 +253,7 @@ def largest_difference(
 
     ours, reference: of the same length. floor: what the largest entry counts for at
     least."""
+    ours, reference = several("ours", ours), several("reference", reference)
     if any(a.shape != b.shape for a, b in zip(ours, reference)):
         return math.inf
     worst, scale = 0.0, floor
@@ -328,6 +330,13 @@ def _can_look(params: Params) -> bool:
 # %% ../../nbs/foundations/48_self_check.ipynb #b5000026
 def task_variants(params: Params, n_tasks: int) -> Params:
     "Detached parameters `(B, *shape)`, a little different for each task."
+    n_tasks = whole("n_tasks", n_tasks)
+    for name, p in params.items():
+        if len(p) != n_tasks:
+            raise ValueError(
+                f"params[{name!r}] must have n_tasks = {n_tasks} in front, "
+                f"got {shown(p)}"
+            )
     scale = 1 + 0.05 * torch.arange(n_tasks, dtype=torch.float64) / n_tasks
     return {
         n: p.detach() * scale.to(p.device, p.dtype).view(-1, *[1] * (p.dim() - 1))
@@ -376,7 +385,7 @@ def twice(
     run: is called twice with the same random state of PyTorch."""
     state = KeptState(*objects)
     try:
-        first = run()
+        first = several("what run returns", run(), Tensor, least=0)
         between = KeptState(*objects)
         state.restore_random(only_torch=True)
         second = run()

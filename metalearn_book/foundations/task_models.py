@@ -22,6 +22,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
+from ..data.arguments import choice, real, shown, whole
 from ..book.patch import patch
 
 # %% auto #0
@@ -50,8 +51,7 @@ class BatchStatNorm(nn.Module):
         self, norm: nn.modules.batchnorm._BatchNorm, statistics: str = "batch"
     ):
         super().__init__()
-        if statistics not in ("batch", "running"):
-            raise ValueError(f"statistics={statistics!r} is not 'batch' or 'running'")
+        statistics = choice("statistics", statistics, ("batch", "running"))
         if statistics == "running" and norm.running_mean is None:
             raise ValueError(
                 "statistics='running', but this layer has none "
@@ -121,6 +121,7 @@ def does_more(norm: nn.Module) -> bool:
 def write_out_batch_norm(model: nn.Module, statistics: str = "batch") -> list[str]:
     """Replace every BatchNorm layer of `model` by a `BatchStatNorm` with the same
     parameters. ValueError for a layer that does something besides."""
+    choice("statistics", statistics, ("batch", "running"))
     found = [
         (n, m)
         for n, m in model.named_modules(remove_duplicate=False)
@@ -178,6 +179,9 @@ def hold_padding(model: nn.Module) -> list[str]:
 class ElementaryWeightNorm(parametrizations._WeightNorm):
     "`parametrizations.weight_norm` in operations that can be differentiated twice."
 
+    def __init__(self, dim: int | None = 0):
+        super().__init__(None if dim is None else whole("dim", dim, least=None))
+
     def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
         "g v / |v|; the norm over all axes but `dim`, or over all for -1."
         axes = [d for d in range(weight_v.dim()) if self.dim == -1 or d != self.dim]
@@ -187,6 +191,10 @@ class ElementaryWeightNorm(parametrizations._WeightNorm):
 
 class DrawnReLU(nn.RReLU):
     "RReLU whose slopes are a drawn tensor."
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace=False):
+        lower, upper = real("lower", lower), real("upper", upper)
+        super().__init__(lower, real("upper", upper, lower), inplace)
 
     def forward(self, x: Tensor) -> Tensor:
         "x where it is positive, else x times a slope; the mean one in evaluation mode."
@@ -472,6 +480,7 @@ def make_differentiable(model: nn.Module, batch_norm: str = "batch") -> list[str
     `TaskModel.predict` switches them off while it runs. A second call finds nothing
     left to do and returns []. ValueError for what can't be mended.
     """
+    choice("batch_norm", batch_norm, ("batch", "running"))
     for name, module in model.named_modules():
         if why := refusal(module):
             raise ValueError(f"{name or 'the model'}: {why}")
@@ -527,13 +536,15 @@ def matching_names(model: nn.Module, adapt=None) -> list[str]:
     globs = [adapt] if isinstance(adapt, str) else adapt
 
     def chosen(name: str) -> bool:
-        if adapt is None:
-            return True
-        return (
-            bool(adapt(name))
-            if callable(adapt)
-            else any(fnmatch.fnmatch(name, g) for g in globs)
-        )
+        if adapt is None or not callable(adapt):
+            return adapt is None or any(fnmatch.fnmatch(name, g) for g in globs)
+        try:
+            return bool(adapt(name))
+        except Exception as error:
+            raise ValueError(
+                f"adapt must be globs or a function of a parameter's name; {adapt!r} "
+                f"raised {type(error).__name__} for {name!r}: {error}"
+            ) from error
 
     names = dict.fromkeys(
         first[id(p)]
@@ -596,12 +607,21 @@ def call_with(
     except TypeError as error:
         explain_arguments(model, args, kwargs, error)
         raise
-    return predict_fn(output)
+    told = predict_fn(output)
+    if not isinstance(told, Tensor):
+        raise ValueError(f"predict_fn must return a tensor, got {shown(told)}")
+    return told
 
 # %% ../../nbs/foundations/40_task_models.ipynb #bde5cbd3
 def take_task(x, task: int):
-    "The inputs of one task."
-    return {k: v[task] for k, v in x.items()} if isinstance(x, dict) else x[task]
+    "The inputs of one task. ValueError where there is no such task."
+    try:
+        return {k: v[task] for k, v in x.items()} if isinstance(x, dict) else x[task]
+    except (IndexError, TypeError) as error:
+        raise ValueError(
+            f"task must be the number of a task of x, got {shown(task)} for x = "
+            f"{shown(x)}"
+        ) from error
 
 # %% ../../nbs/foundations/40_task_models.ipynb #897131ec
 #: layers that treat each number by itself: a stack of them and of linear layers needs

@@ -15,13 +15,14 @@ from torch.utils._pytree import tree_leaves
 
 from ..book.display import Displayable, show_table
 from ..book.patch import patch
+from ..data.arguments import floating, real, several, shown, whole
 from .inner_loop import InnerStep, Steps
 from .self_check import KeptState, as_it_was
 from .self_check import largest_difference, leaves_of
 from .self_check import other_padding, own_prediction
 from .self_check import quiet, twice
 from .task_models import take_task
-from .tasks import TaskBatch
+from .tasks import TaskBatch, inputs_named
 
 # %% auto #0
 __all__ = ['wide', 'objects_of', 'engines_of', 'in_float64', 'wide_tasks', 'plain_loss', 'plain_prediction', 'plain_task',
@@ -93,9 +94,10 @@ def plain_loss(loop: Steps, tasks: TaskBatch, first_order: bool = False) -> Tens
     loop: for its model, loss, rates and optimizer. first_order: inner gradients are
     constants."""
     total, state = 0.0, KeptState(*objects_of(loop))
-    for b in range(len(tasks)):
-        state.restore()  # every task finds the model in the same state
-        total = total + plain_task(loop, tasks[b], first_order)
+    with inputs_named(tasks):
+        for b in range(len(tasks)):
+            state.restore()  # every task finds the model in the same state
+            total = total + plain_task(loop, tasks[b], first_order)
     state.restore()
     return total / len(tasks)
 
@@ -187,7 +189,7 @@ def reference_loss(
     if loop is not None:
         return plain_loss(loop, tasks, first_order)
     objective, parts = outer_objective(learner), []
-    with plain_predictions(learner):
+    with inputs_named(tasks), plain_predictions(learner):
         state = KeptState(*objects_of(learner))
         for b in range(len(tasks)):
             state.restore()
@@ -197,6 +199,8 @@ def reference_loss(
 # %% ../../nbs/foundations/55_verification.ipynb #c5500020
 def random_direction(leaves: list[Tensor], generator: torch.Generator) -> list[Tensor]:
     "One normal tensor for each leaf, of about the size of its entries."
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {shown(generator)}")
     found = []
     for p in leaves:
         size = p.detach().square().mean().sqrt().item() if p.numel() else 0.0
@@ -212,6 +216,7 @@ def slope_along(
     """The central difference of `fn`, Eq. (VER-1), when the leaves move along v.
 
     step: h."""
+    step = real("step", step, above=0)
     values, start = [], [p.data.clone() for p in leaves]
     for sign in (1, -1):
         for p, p0, d in zip(leaves, start, v):
@@ -303,6 +308,12 @@ def gradient_gap(
     """The largest difference of any leaf, relative to its size, and that leaf's name.
 
     ours, reference: gradients. names: of the leaves."""
+    ours, reference = several("ours", ours, Tensor), several("reference", reference)
+    if not len(ours) == len(reference) == len(several("names", names)):
+        raise ValueError(
+            f"ours, reference and names must be equally long, got {len(ours)}, "
+            f"{len(reference)} and {len(names)}"
+        )
     top = max((r.abs().max().item() for r in reference if r.numel()), default=0.0)
     floor = max(1e-6 * top, 1e-12)
     gaps = [largest_difference([a], [b], floor) for a, b in zip(ours, reference)]
@@ -315,7 +326,7 @@ def modes_of(learner: nn.Module, loop: Steps | None, n_tasks: int) -> dict[str, 
 
     loop: the engine that is all of the learner, if it is that. n_tasks: of the batch.
     """
-    modes = {"as it is": {}}
+    n_tasks, modes = whole("n_tasks", n_tasks), {"as it is": {}}
     if any(type(e).adapt is Steps.adapt for e in engines_of(learner)):
         for memory in ("store", "checkpoint", "adjoint"):
             for size in sorted({n_tasks, min(2, n_tasks), 1}, reverse=True):
@@ -551,8 +562,14 @@ def verify(
             "tasks must be a TaskBatch of at least one task, got "
             f"{type(tasks).__name__}; draw one by tasks.sample(3, generator)"
         )
+    for part, e in (("support", tasks.support), ("query", tasks.query)):
+        for leaf in tree_leaves((e.x, e.y)):
+            if leaf.is_meta:
+                raise ValueError(f"{part} must hold values, got a tensor on 'meta'")
+            if leaf.is_floating_point():
+                floating(finite=True, **{part: leaf})
     others = outside_leaves(learner, tasks)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(whole("seed", seed, 0))
     with torch.enable_grad(), in_float64(learner, others):
         batch = wide_tasks(tasks)
         draws, kept = repeats(learner, batch)
