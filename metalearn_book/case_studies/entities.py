@@ -14,11 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..book.patch import patch
-from metalearn_book.case_studies.sequence_labels import (
-    Episode,
-    EpisodeSampler,
-    Sentence,
-)
+from .sequence_labels import Episode, EpisodeSampler
+from .sequence_labels import Sentence
 from .sequence_labels import bio_labels, bio_transitions
 from .sequence_labels import decode_bio, decode_types
 from .sequence_labels import lean_to_mentions, mentions_of

@@ -14,15 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.patch import patch
-from metalearn_book.data.arguments import (
-    floating,
-    function,
-    real,
-    several,
-    shapes,
-    shown,
-)
-from ..data.arguments import whole
+from ..data.arguments import floating, function, real, several
+from ..data.arguments import shapes, shown, whole
 from .tasks import Examples, TaskBatch, check_labels
 
 # %% auto #0

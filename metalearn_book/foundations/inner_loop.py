@@ -26,12 +26,8 @@ from ..data.arguments import whole
 from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
 from .task_models import LaidOut, Params, Predictor
-from metalearn_book.foundations.task_models import (
-    is_plain_stack,
-    matching_names,
-    predict_one,
-)
-from .task_models import prediction_of
+from .task_models import is_plain_stack, matching_names
+from .task_models import predict_one, prediction_of
 from .tasks import Examples, TaskBatch
 
 # %% auto #0
