@@ -190,7 +190,9 @@ class ElementaryWeightNorm(parametrizations._WeightNorm):
 
 
 class DrawnReLU(nn.RReLU):
-    "RReLU whose slopes are a drawn tensor."
+    """RReLU whose slopes are a drawn tensor.
+
+    lower, upper: the range of the slopes. inplace: without effect here."""
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace=False):
         lower, upper = real("lower", lower), real("upper", upper)
