@@ -104,6 +104,20 @@ class Adam:
             for k, p in params.items()
         }, {"m": m, "v": v, "t": t}
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #4148525b
+def _rates_by_name(inner_lr: dict, names: list[str]) -> list[float]:
+    "The rate of each name, by the first glob that fits it."
+    found = [
+        next((float(v) for g, v in inner_lr.items() if fnmatch.fnmatch(n, g)), None)
+        for n in names
+    ]
+    if None in found:
+        raise ValueError(
+            f"inner_lr gives no rate for {names[found.index(None)]!r}; its "
+            f"patterns are {list(inner_lr)}"
+        )
+    return found
+
 # %% ../../nbs/foundations/50_inner_loop.ipynb #4148525c
 def rate_table(
     inner_lr, names: list[str], inner_steps: int, kind: bool | str = False
@@ -127,15 +141,7 @@ def rate_table(
             f"got {shown(inner_lr)}; use .tolist()"
         )
     if isinstance(inner_lr, dict):
-        found = [
-            next((float(v) for g, v in inner_lr.items() if fnmatch.fnmatch(n, g)), None)
-            for n in names
-        ]
-        if None in found:
-            raise ValueError(
-                f"inner_lr gives no rate for {names[found.index(None)]!r}; its "
-                f"patterns are {list(inner_lr)}"
-            )
+        found = _rates_by_name(inner_lr, names)
         table = torch.tensor([found], dtype=torch.float64)
     else:
         rates = list(inner_lr) if isinstance(inner_lr, Sequence) else [inner_lr]
@@ -357,6 +363,8 @@ def inner_step(
         per_task = self.loss_fn(
             self.predict_all(params, support.x, support.mask), support.y, support.mask
         )
+        if not isinstance(per_task, Tensor):
+            raise ValueError(f"loss_fn must return a tensor, got {shown(per_task)}")
         total = per_task.sum()
         if self.check_finite:
             check_losses(per_task, support.n_tasks, t, total.item())

@@ -541,6 +541,21 @@ def check_masks(w: Witnesses, tolerance: float) -> None:
     w.state.restore()
     w.add("as it is", "other padding", gap, tolerance, note)
 
+# %% ../../nbs/foundations/55_verification.ipynb #c5500047
+def _check_tasks(tasks: TaskBatch) -> None:
+    "ValueError for what is no batch of tasks, and for numbers that prove nothing."
+    if not isinstance(tasks, TaskBatch) or len(tasks) == 0:
+        raise ValueError(
+            "tasks must be a TaskBatch of at least one task, got "
+            f"{type(tasks).__name__}; draw one by tasks.sample(3, generator)"
+        )
+    for part, e in (("support", tasks.support), ("query", tasks.query)):
+        for leaf in tree_leaves((e.x, e.y)):
+            if leaf.is_meta:
+                raise ValueError(f"{part} must hold values, got a tensor on 'meta'")
+            if leaf.is_floating_point():
+                floating(finite=True, **{part: leaf})
+
 # %% ../../nbs/foundations/55_verification.ipynb #c5500030
 def verify(
     learner: nn.Module,  # follows the contract of a meta-learner; or an `InnerLoop`
@@ -557,17 +572,7 @@ def verify(
     The outer loss and its gradient are compared with a plain loop over tasks and with
     central differences. The learner is left as it was: types, gradients, buffers, modes
     and random states. ValueError without tasks."""
-    if not isinstance(tasks, TaskBatch) or len(tasks) == 0:
-        raise ValueError(
-            "tasks must be a TaskBatch of at least one task, got "
-            f"{type(tasks).__name__}; draw one by tasks.sample(3, generator)"
-        )
-    for part, e in (("support", tasks.support), ("query", tasks.query)):
-        for leaf in tree_leaves((e.x, e.y)):
-            if leaf.is_meta:
-                raise ValueError(f"{part} must hold values, got a tensor on 'meta'")
-            if leaf.is_floating_point():
-                floating(finite=True, **{part: leaf})
+    _check_tasks(tasks)
     others = outside_leaves(learner, tasks)
     generator = torch.Generator().manual_seed(whole("seed", seed, 0))
     with torch.enable_grad(), in_float64(learner, others):
