@@ -578,7 +578,7 @@ def test_tasks_that_are_none_are_refused_where_they_are_made():
         (lambda: TaskBatch(e, Examples({"x": e.x}, e.y)), "inputs of one form"),
         (lambda: TaskBatch(e, Examples(e.x.float(), e.y)), "inputs of one form"),
         (lambda: batch()[0:0], "at least one task"),
-        (lambda: SinusoidTasks().sample(0, gen()), "at least one task"),
+        (lambda: SinusoidTasks().sample(0, gen()), "n_tasks must be at least 1"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=words):
             make()

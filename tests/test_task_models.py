@@ -78,7 +78,7 @@ def test_batch_norm_statistics():
     ]
     with pytest.raises(ValueError, match="track_running_stats=False"):
         BatchStatNorm(nn.BatchNorm1d(3, track_running_stats=False), "running")
-    with pytest.raises(ValueError, match="not 'batch' or 'running'"):
+    with pytest.raises(ValueError, match="one of 'batch', 'running'"):
         BatchStatNorm(nn.BatchNorm1d(3), "both")
     with pytest.raises(ValueError, match="nn.Sequential"):
         make_differentiable(nn.BatchNorm1d(3))

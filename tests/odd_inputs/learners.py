@@ -382,6 +382,7 @@ RECORDS = {"foundations.encoders.EncodeStats", "foundations.training.History",
            "optimization.implicit.Solution"}  # fmt: skip
 #: their valid arguments need an engine in the middle of its work: they are in NOT_YET
 PIECES = """self_check.other_padding task_models.example_texts task_models.answers
+    task_models.LaidOut
     task_models.prepare_one task_models.run_stack task_models.predict_one
     verification.plain_prediction verification.plain_task training.resume
     implicit.forward_product""".split()

@@ -953,6 +953,9 @@ NAME = {"name": "leave", "what": "leave"}
 ARGUMENTS = {
     A + "whole": R(lambda: {"name": "n", "value": 3}, kinds=NAME),
     A + "real": R(lambda: {"name": "rate", "value": 0.5}, kinds=NAME),
+    A + "low_high": R(
+        lambda: {"name": "range", "values": (0.5, 2.0), "least": 0.0}, kinds=NAME
+    ),
     A + "choice": R(
         lambda: {"name": "order", "value": "first", "allowed": ("first", "second")},
         kinds=NAME | {"allowed": "leave"},
