@@ -90,6 +90,7 @@ FACTORIES = {
     # the pull to the adapted code stops a gradient, so that it is off here
     "LEO": lambda cls: cls(DIM, 4, inner_steps=2, finetune_steps=2,
                            encoder_penalty=0.0),
+    "ProtoMAML": lambda cls: cls(body(), 5, inner_lr=0.1, inner_steps=2),
     "support_classifier": lambda fn: fn(body(), 5, N_WAY, train="all", inner_lr=0.2,
                                         inner_steps=2),
 }  # fmt: skip
