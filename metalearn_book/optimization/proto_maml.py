@@ -18,7 +18,8 @@ from ..foundations.bilevel import cross_entropy_per_task
 from ..foundations.encoders import NearestPrototype, zero_head
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Params, Predictor, is_plain_stack
-from ..foundations.tasks import Examples, TaskBatch, inputs_named
+from ..foundations.tasks import Examples, TaskBatch, check_features
+from ..foundations.tasks import inputs_named
 
 # %% auto #0
 __all__ = ['open_head', 'BodyAndHead', 'ProtoMAML', 'implied_prior', 'map_estimate', 'RandomTargets', 'ShuffledLabels']
@@ -106,8 +107,10 @@ def embed(self: ProtoMAML, examples: Examples) -> Tensor:
 def start(self: ProtoMAML, support: Examples) -> Params:
     """The parameters before the first inner step, name -> `(B, *shape)`: the body's
     are shared, the head's are the prototypes of each support set."""
+    z = self.embed(support)
+    check_features(z, support.y)
     rule = NearestPrototype(temperature=self.log_temperature.exp()).adapt(
-        Examples(self.embed(support), support.y, support.mask)
+        Examples(z, support.y, support.mask)
     )
     head = {"head.weight": rule.weight, "head.bias": rule.bias}
     for n, p in head.items():
