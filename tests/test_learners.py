@@ -90,6 +90,7 @@ FACTORIES = {
     # the pull to the adapted code stops a gradient, so that it is off here
     "LEO": lambda cls: cls(DIM, 4, inner_steps=2, finetune_steps=2,
                            encoder_penalty=0.0),
+    "ProtoMAML": lambda cls: cls(body(), 5, inner_lr=0.1, inner_steps=2),
     "support_classifier": lambda fn: fn(body(), 5, N_WAY, train="all", inner_lr=0.2,
                                         inner_steps=2),
 }  # fmt: skip
@@ -236,6 +237,8 @@ def same(name: str, a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def close(name: str, a: torch.Tensor, b: torch.Tensor) -> None:
+    if a.shape == b.shape and not a.numel():  # the open head of Proto-MAML
+        return
     error, size = (a - b).abs().max(), b.abs().max().clamp_min(0.01)
     assert error <= ROUGH.get(name, 1e-6) * size, f"{name}: {error:.1e} of {size:.1e}"
 
@@ -531,7 +534,13 @@ def test_labels_that_are_no_classes(name):
             run_all(name, relabelled(tasks, part, fn))
 
 
-@pytest.mark.parametrize("name", [n for n in CLASSES if hasattr(made(n), "loop")])
+#: takes any number of classes
+OPEN = {"ProtoMAML"}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in CLASSES if hasattr(made(n), "loop") and n not in OPEN]
+)
 def test_a_head_with_fewer_outputs_than_classes(name):
     four = TaskBatch(examples(2, 2, 0, n_way=4), examples(2, 2, 1, n_way=4))
     with pytest.raises(ValueError, match="labels run from 0 to 3, .* for 3 classes"):

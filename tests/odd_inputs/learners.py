@@ -336,6 +336,13 @@ OTHER: dict[str, dict] = {
     "what_to_adapt.BOIL": {"head": lambda: "1.*", "model": lambda: two_layers()},
     "prototypes.bregman_divergence": {"phi": lambda: lambda v: v.square().sum(-1),
                                       "z": VEC(2, 5, DIM), "c": VEC(2, 5, DIM)},
+    "proto_maml.ProtoMAML": {"temperature": lambda: 0.5},
+    "proto_maml.implied_prior": {"hessian": lambda: torch.diag(torch.ones(3))},
+    "proto_maml.map_estimate": {"x": VEC(6, 3), "y": VEC(6), "start": VEC(3),
+                                "covariance": lambda: torch.eye(3),
+                                "noise_variance": lambda: 0.5},
+    "proto_maml.RandomTargets": {"tasks": lambda: SINE(2, 2)},
+    "proto_maml.ShuffledLabels": {"tasks": class_tasks},
 }  # fmt: skip
 
 
