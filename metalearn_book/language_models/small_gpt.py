@@ -1100,7 +1100,7 @@ def save_small_gpt(
         tokenizer.save(part / "tokenizer.json")
 
     record = {"config": asdict(model.config), "about": about or {}}
-    return write_saved(path_of(folder), "language model", record, fill)
+    return write_saved(path_of(folder), "model", record, fill)
 
 
 def load_small_gpt(folder: str | Path) -> tuple[SmallGPT, Tokenizer, dict]:
@@ -1111,7 +1111,7 @@ def load_small_gpt(folder: str | Path) -> tuple[SmallGPT, Tokenizer, dict]:
     from safetensors.torch import load
 
     folder = path_of(folder)
-    with open_saved(folder, "language model") as record:
+    with open_saved(folder, "model") as record:
         weights = load((folder / "weights.safetensors").read_bytes())
         tokenizer = load_tokenizer(folder / "tokenizer.json")
     model = SmallGPT(GPTConfig(**record["config"]))
