@@ -95,7 +95,7 @@ def tagged(domain: str, text: str) -> str:
     "A text with its control token before it: `<headline> ...`."
     return f"<{choice('domain', domain, tuple(DOMAINS))}> {without_control(text)}"
 
-
+# %% ../../nbs/language_models/10_small_gpt.ipynb #4874512f
 def domain_texts(domain: str, part: str = "train") -> list[str]:
     """Texts of a domain with their control tokens, from the data sets of the book.
 
@@ -221,7 +221,8 @@ def decode(self: Tokenizer, ids: Sequence[int], control: bool = True) -> str:
     ValueError for numbers that are no tokens."""
     ids = ids.tolist() if isinstance(ids, Tensor) else ids
     most = len(self) - 1
-    ids = [whole(f"ids[{i}]", t, 0, most) for i, t in enumerate(several("ids", ids))]
+    ids = several("ids", ids, least=0)
+    ids = [whole(f"ids[{i}]", t, 0, most) for i, t in enumerate(ids)]
     control = switch("control", control)
     return self._fast.decode(ids, skip_special_tokens=not control)
 
@@ -481,14 +482,8 @@ def from_gpt2(other) -> SmallGPT:
     return model.train(other.training)
 
 # %% ../../nbs/language_models/10_small_gpt.ipynb #7a725eb2
-def token_losses(
-    logits: Tensor, ids: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The loss of every prediction in nats, and which of them count, both `(..., T -
-    1)`: the logits of position t are held against the id at t + 1.
-
-    logits: `(..., T, V)`. ids: `(..., T)`; -100 does not count. mask: `(..., T)`, True
-    for the tokens that are no padding."""
+def _check_loss(logits, ids, mask) -> None:
+    "ValueError for what `token_losses` can't take."
     if not isinstance(logits, Tensor) or not isinstance(ids, Tensor):
         wrong = ids if isinstance(logits, Tensor) else logits
         raise ValueError(f"logits and ids must be tensors, got {shown(wrong)}")
@@ -510,6 +505,17 @@ def token_losses(
         raise ValueError(
             f"mask must have the shape of ids, {tuple(ids.shape)}, got {shown(mask)}"
         )
+
+# %% ../../nbs/language_models/10_small_gpt.ipynb #f0534f80
+def token_losses(
+    logits: Tensor, ids: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of every prediction in nats, and which of them count, both `(..., T -
+    1)`: the logits of position t are held against the id at t + 1.
+
+    logits: `(..., T, V)`. ids: `(..., T)`; -100 does not count. mask: `(..., T)`, True
+    for the tokens that are no padding."""
+    _check_loss(logits, ids, mask)
     labels = ids[..., 1:]
     counts = labels != IGNORED
     if mask is not None:
@@ -584,16 +590,23 @@ def _context(model) -> int:
     return next(n for n in found if isinstance(n, int))
 
 
+def _check_tokens(model: nn.Module, ids: Tensor) -> None:
+    "ValueError for tokens that the model has not."
+    words = getattr(getattr(model, "config", None), "vocab_size", None)
+    if words is None or ids.is_meta or not ids.numel():
+        return
+    if ids.min() < 0 or ids.max() >= words:
+        raise ValueError(
+            f"the ids are from {int(ids.min())} to {int(ids.max())}, but the model has "
+            f"{words} tokens; take the tokenizer that the model was trained with"
+        )
+
+
 @torch.no_grad()
 def _logits(model: nn.Module, ids: Tensor) -> Tensor:
-    """Logits in evaluation mode; the mode is left as it was. ValueError for tokens that
-    the model has not, RuntimeError for logits that are no numbers."""
-    words = getattr(getattr(model, "config", None), "vocab_size", None)
-    if words is not None and ids.numel() and int(ids.max()) >= words:
-        raise ValueError(
-            f"the tokenizer gives token {int(ids.max())}, but the model has "
-            f"{words}; take the tokenizer that the model was trained with"
-        )
+    """Logits in evaluation mode; the mode is left as it was. RuntimeError for logits
+    that are no numbers."""
+    _check_tokens(model, ids)
     training = model.training
     model.eval()
     try:
@@ -618,7 +631,7 @@ def _windows(rows: list[list[int]], context: int) -> list[tuple]:
             pieces.append((i, row[begin : begin + context], context // 2))
     return sorted(pieces, key=lambda p: len(p[1]))
 
-
+# %% ../../nbs/language_models/10_small_gpt.ipynb #2d08d05e
 def text_nats(
     model: nn.Module, tokenizer, texts: Sequence[str], batch_size: int = 16
 ) -> Tensor:
@@ -761,7 +774,7 @@ def generate(
             break
     new = [row[n:] for row, n in zip(rows, lengths)]
     new = [r[:-1] if r[-1] == ends else r for r in new]
-    texts = [tokenizer.decode(r) if r else "" for r in new]
+    texts = [tokenizer.decode(r) for r in new]
     return texts[0] if isinstance(prompt, str) else texts
 
 # %% ../../nbs/language_models/10_small_gpt.ipynb #bcda7864
@@ -851,6 +864,8 @@ def language_step(
     ids: `(B, T)`. labels: the same with -100 where nothing counts; None: all counts.
     bf16: multiply matrices in bfloat16. RuntimeError for a loss that is not finite;
     nothing is changed then."""
+    if not ids.is_complex() and ids.dtype != torch.bool:
+        _check_tokens(model, ids)
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=bf16):
         logits = prediction_of(model(ids))
     loss = causal_loss(logits.float(), ids if labels is None else labels)
@@ -927,7 +942,7 @@ def pretrain(
     a loss that is not finite, and for a damaged checkpoint."""
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, got {shown(recipe)}")
-    run = _Pretraining(documents, recipe, device)
+    run = _Pretraining(documents, recipe, _as_device(device))
     if checkpoint is not None:
         run.read(path_of(checkpoint))
     run.choose_precision(bf16)
@@ -946,6 +961,14 @@ def pretrain(
     return run.model.eval(), run.curve
 
 # %% ../../nbs/language_models/10_small_gpt.ipynb #b8a40267
+def _as_device(device) -> torch.device:
+    "ValueError for what names none."
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as e:
+        raise ValueError(f"device must name one, got {shown(device)} ({e})") from None
+
+# %% ../../nbs/language_models/10_small_gpt.ipynb #72f2f8f2
 class _Pretraining:
     "All that changes while `pretrain` runs."
 
@@ -958,17 +981,6 @@ class _Pretraining:
         self.per_step = recipe.tokens_per_step // recipe.config.context
         self.first, self.seconds, self.bf16 = 0, 0.0, None  # first step of the epoch
         self.about = {"recipe": asdict(recipe), "documents": _checksum_of(documents)}
-
-    def draw(self) -> Tensor:
-        "The batch of this step: epochs follow each other, each in its own order."
-        while self.rows is None or self.step >= self.first + self.n_batches:
-            self.first += 0 if self.rows is None else self.n_batches
-            self.epoch += 1
-            order = torch.Generator().manual_seed(1_000 * self.recipe.seed + self.epoch)
-            self.rows = packed_rows(self.documents, self.recipe.config.context, order)
-            self.n_batches = max(len(self.rows) // self.per_step, 1)
-        at = (self.step - self.first) * self.per_step
-        return self.rows[at : at + self.per_step].to(self.device)
 
     def advance(self) -> float:
         began, ids = time.perf_counter(), self.draw()
@@ -985,6 +997,19 @@ class _Pretraining:
         self.bf16 = bool(self.bf16 if bf16 is None else switch("bf16", bf16))
 
 # %% ../../nbs/language_models/10_small_gpt.ipynb #e5705dd3
+@patch
+def draw(self: _Pretraining) -> Tensor:
+    "The batch of this step: epochs follow each other, each in its own order."
+    while self.rows is None or self.step >= self.first + self.n_batches:
+        self.first += 0 if self.rows is None else self.n_batches
+        self.epoch += 1
+        order = torch.Generator().manual_seed(1_000 * self.recipe.seed + self.epoch)
+        self.rows = packed_rows(self.documents, self.recipe.config.context, order)
+        self.n_batches = max(len(self.rows) // self.per_step, 1)
+    at = (self.step - self.first) * self.per_step
+    return self.rows[at : at + self.per_step].to(self.device)
+
+# %% ../../nbs/language_models/10_small_gpt.ipynb #a2151d3b
 @patch
 def note(self: _Pretraining, watch: Callable | None) -> None:
     "One more point of the curve."
@@ -1136,7 +1161,7 @@ def _is_there(folder: Path) -> bool:
         return False
     return True
 
-
+# %% ../../nbs/language_models/10_small_gpt.ipynb #9b18eab5
 def build_model(name: str, progress: bool = True, device: str = "cpu") -> Path:
     """Make a small model from its texts, or go on where the last call was ended, and
     store it; the folder. Nothing is done where it is there and whole.
