@@ -205,8 +205,8 @@ def tasks_of(tokenizer, length=24):
 
 def test_second_order_through_the_inner_loop(tokenizer):
     torch.manual_seed(0)
-    net = SmallGPT(GPTConfig(len(tokenizer), 24, 8, 1, 2))
-    tasks = tasks_of(tokenizer)
+    net = SmallGPT(GPTConfig(len(tokenizer), 60, 8, 1, 2))
+    tasks = tasks_of(tokenizer, 60)
     assert (tasks.support.y == S.IGNORED).any()  # padding is among the labels
     learner = MAML(net, S.causal_loss_per_task, inner_lr=0.1, inner_steps=2)
     verify(learner, tasks, raise_if_wrong=True)

@@ -589,7 +589,7 @@ def _context(model) -> int:
         )
     return next(n for n in found if isinstance(n, int))
 
-
+# %% ../../nbs/language_models/10_small_gpt.ipynb #e8835efd
 def _check_tokens(model: nn.Module, ids: Tensor) -> None:
     "ValueError for tokens that the model has not."
     words = getattr(getattr(model, "config", None), "vocab_size", None)
