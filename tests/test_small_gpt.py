@@ -82,6 +82,7 @@ def test_tokenizer_is_the_same_after_saving(tokenizer, tmp_path):
     again = S.load_tokenizer(tokenizer.save(tmp_path / "a.json"))
     assert all(again.encode(t) == tokenizer.encode(t) for t in TEXTS)
     assert (again.pad_token_id, again.eos_token_id) == (0, 1)
+    assert len(S.Tokenizer.load(tmp_path / "a.json")) == len(tokenizer)
 
 
 def test_training_is_repeatable_and_sees_no_control_tokens():

@@ -170,6 +170,11 @@ class Tokenizer:
         self._fast = fast
         self.pad_token_id, self.eos_token_id = map(fast.token_to_id, CONTROL[:2])
 
+    @staticmethod
+    def load(path: str | Path) -> Tokenizer:
+        "What `save` wrote, as `load_tokenizer` reads it."
+        return load_tokenizer(path)
+
     def __len__(self) -> int:
         return self._fast.get_vocab_size()
 
