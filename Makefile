@@ -10,7 +10,7 @@ LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test run execute export starts bench lab clean
+.PHONY: help book serve test run execute export starts models bench lab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -43,6 +43,9 @@ export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and gene
 
 starts: $(VENV)/.installed ## make the starts that come with the package anew, from the data sets: 10 minutes of one core
 	@$(PY) benchmarks/starts.py --again
+
+models: $(VENV)/.installed ## pretrain the small language models from the data sets, into the cache: a quarter of an hour, once; can be interrupted
+	@$(PY) -c "from metalearn_book.language_models.small_gpt import build_models; print(*build_models(), sep='\n')"
 
 bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
 	@benchmarks/rivals.sh $(VENV)

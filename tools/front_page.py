@@ -253,6 +253,8 @@ AFTER = {
     "implicit gradients, LEO, a learned optimizer. Know what each costs.",
     "metric": "Classify without any inner step: prototypes, and heads with a closed "
     "form.",
+    "language_models": "Pretrain a small language model on two cores, compare it in "
+    "bits per byte, steer what it writes, and see what fine-tuning forgets.",
     "case_studies": "Take a few labelled texts to a classifier or a tagger that knows "
     "when to decline, and choose between methods on your own data.",
 }
