@@ -14,7 +14,8 @@ from metalearn_book.foundations.bilevel import mse_per_task
 from metalearn_book.foundations.self_check import CheckedModel, KeptState
 from metalearn_book.foundations.self_check import largest_difference, leaves_of
 from metalearn_book.foundations.self_check import other_padding
-from metalearn_book.foundations.tasks import Examples
+from metalearn_book.foundations.inner_loop import InnerLoop
+from metalearn_book.foundations.tasks import Examples, SinusoidTasks
 from metalearn_book.optimization.implicit import ImplicitLoop
 
 
@@ -149,3 +150,35 @@ def test_a_wrong_gradient_does_not_pass_in_double_either():
     params = {n: p.expand(3, *p.shape) for n, p in wrong.model.named_parameters()}
     assert not wrong.agrees_in_double(1, tasks, params, wrong.keepers())
     assert all(p.dtype == torch.float32 for p in right.parameters())
+
+
+class Drifts(nn.Linear):
+    "Answers more strongly with every call."
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("calls", torch.zeros(()))
+        self.reads = True
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return super().forward(x) * (1 + self.reads * 0.1 * self.calls)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_a_state_that_the_next_call_reads_is_said(reads, at_once):
+    tasks = SinusoidTasks(k_shot=5, n_query=5).sample(
+        3, torch.Generator().manual_seed(0)
+    )
+    model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), Drifts(4, 1))
+    model[2].reads = reads
+    loop = InnerLoop(model, mse_per_task, inner_steps=2, tasks_at_once=at_once)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop.outer_loss(tasks)
+        loop.outer_loss(tasks)
+    said = [
+        str(w.message) for w in caught if "there is no one result" in str(w.message)
+    ]
+    assert len(said) == reads and all("2.calls" in text for text in said)

@@ -643,6 +643,30 @@ def check_itself(self: CheckedModel, examples: Examples, params: Params) -> list
         self._checked[kind] = kept
     return self._checked.get(kind, [])
 
+# %% ../../nbs/foundations/48_self_check.ipynb #b50000a2
+@patch
+def warn_of_state(
+    self: CheckedModel, kept: list[str], run: Callable, objects: tuple
+) -> None:
+    """Say it where a call changes what the next one computes.
+
+    kept: names of what is kept. run: computes a step. objects: what may keep it."""
+    state = KeptState(*objects)
+    try:
+        first = run()
+        state.restore_random(only_torch=True)
+        gap = largest_difference(run(), first)
+    finally:
+        state.restore()
+    if gap > rounding(*first):
+        warnings.warn(
+            f"{type(self.model).__name__}: a call changes {', '.join(kept[:3])}, and "
+            "with it what the next call computes. How many calls there are depends on "
+            "tasks_at_once and memory, so there is no one result; keep it fixed while "
+            "the model adapts, by eval() or a forward that writes nothing",
+            stacklevel=2,
+        )
+
 # %% ../../nbs/foundations/48_self_check.ipynb #b5000037
 @patch
 def first_step(self: CheckedModel, examples: Examples, params: Params) -> list[Tensor]:
@@ -672,6 +696,7 @@ def compare_steps(
     if padded:
         self.check_padding(examples, params)
     if kept:
+        self.warn_of_state(kept, lambda: run(examples, params), objects)
         return kept
     with quiet(self.model, draws):
         ours, _, draws = twice(lambda: run(examples, params), *objects)
