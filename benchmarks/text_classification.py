@@ -556,14 +556,13 @@ def jobs(b: Bench) -> list[Job]:
         ("away", title, 20, lambda target=target: b.away(target))
         for title, target in sources.items()
     ] + [("timing", "all", 60, b.timing)]
-    if any(RIVALS.glob("setfit-*")):
-        out += [
-            ("library", title, cost, lambda n=n: b.library("banking77", 10, n))
-            for title, n, cost in (
-                ("this book", None, 80),
-                ("setfit, 3 iterations", 3, 250),
-            )
-        ]
+    out += [
+        ("library", title, cost, lambda n=n: b.library("banking77", 10, n))
+        for title, n, cost in (
+            ("this book", None, 80),
+            ("setfit, 3 iterations", 3, 250),
+        )
+    ]
 
     # the full-way tables: every way on three draws of the examples, all draws of a way
     # one after the other; more shots for the bank
@@ -675,6 +674,8 @@ def main() -> None:
         for j in jobs(b)
         if f"{j[0]}: {j[1]}" not in cells and (not args.only or j[0] in args.only)
     ]
+    if not any(RIVALS.glob("setfit-*")):  # what was measured with it stays
+        todo = [j for j in todo if not j[1].startswith("setfit")]
     left = sum(j[2] for j in todo)
     print(
         f"{len(todo)} cells to measure, about {left / 60:.0f} CPU minutes", flush=True
