@@ -16,15 +16,21 @@ def test_without_widgets_it_draws_once_and_shows_nothing(monkeypatch):
     monkeypatch.setattr(room, "_widgets", lambda: None)
     kept, calls = plt.figure(), []
 
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+
     def draw(rate, steps, kind):
         plt.figure()
+        plt.show()
         calls.append((rate, steps, kind))
 
     assert (
         live(draw, rate=Value(0.1, 0.0, 1.0), steps=Value(3, 1, 9), kind=("a", "b"))
         is None
     )
-    assert calls == [(0.1, 3, "a")]
+    assert calls == [(0.1, 3, "a")] and not shown
+    plt.show()
+    assert len(shown) == 1  # it is put back
     assert plt.get_fignums() == [kept.number]
     plt.close(kept)
 

@@ -74,10 +74,12 @@ def live(draw: Callable, **values: Value | tuple) -> None:
         return
     import matplotlib.pyplot as plt
 
-    open_before = set(plt.get_fignums())
+    open_before, show = set(plt.get_fignums()), plt.show
     try:
+        plt.show = lambda *_, **__: None  # a notebook would keep the picture
         draw(**first)
     finally:
+        plt.show = show
         for number in set(plt.get_fignums()) - open_before:
             plt.close(number)
 
