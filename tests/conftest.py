@@ -89,9 +89,10 @@ def project(tmp_path):
     shutil.copy(ROOT / "metalearn_book" / "__init__.py", root / "metalearn_book")
     (root / "metalearn_book" / "data").mkdir()
     (root / "metalearn_book" / "data" / "__init__.py").touch()
-    shutil.copy(
-        ROOT / "metalearn_book" / "data" / "files.py", root / "metalearn_book" / "data"
-    )
+    for name in ("arguments.py", "files.py"):
+        shutil.copy(
+            ROOT / "metalearn_book" / "data" / name, root / "metalearn_book" / "data"
+        )
     for name in ("scale.py", "results.py"):
         shutil.copy(
             ROOT / "metalearn_book" / "book" / name, root / "metalearn_book" / "book"

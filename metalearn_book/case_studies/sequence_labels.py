@@ -555,8 +555,10 @@ def pooled_f1(
     value, again = ratio(counts.sum(1)), ratio(times @ counts)
     if minus is not None:
         value, again = value[:1] - value[1:], again[:1] - again[1:]
-    error = again.std().item() * math.sqrt(n / (n - 1)) if n > 1 else math.nan
-    return PooledF1(value.item(), t_quantile(n - 1) * error, minus is not None)
+    half = math.nan
+    if n > 1:
+        half = t_quantile(n - 1) * again.std().item() * math.sqrt(n / (n - 1))
+    return PooledF1(value.item(), half, minus is not None)
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #177cc33c
 def pool_checksum(pool: LabeledTokens) -> str:
