@@ -41,8 +41,10 @@ def quoted_results(code: reached.Module, root: Path = ROOT) -> dict[str, str]:
     "Digest of each results file that the code names, without its stamp."
     found = {}
     for name in sorted(reached.texts(code)):
+        if "/" not in name or not re.fullmatch(r"[\w./-]{3,120}", name):
+            continue  # a sentence, not a name
         path = root / "results" / f"{name}.json"
-        if "/" in name and path.is_file():
+        if path.is_file():
             content = json.loads(path.read_text(encoding="utf-8"))
             content.pop("stamp", None)
             found[name] = reached.digest(json.dumps(content, sort_keys=True))
