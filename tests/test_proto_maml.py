@@ -156,6 +156,10 @@ def test_what_is_refused():
         ({"adapt": "body.*"}, "the head of Proto-MAML adapts"),
         ({"temperature": 0.0}, "temperature must be"),
         ({"through_prototypes": 1}, "through_prototypes must be True or False"),
+        (
+            {"learn_temperature": True, "through_prototypes": False},
+            "learn_temperature=True needs through_prototypes=True",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             learner(**options)

@@ -50,9 +50,11 @@ class ProtoMAML(nn.Module):
     body: maps items `(n, ...)` to features `(n, width)`; its parameters are what is
     meta-learned. loss_fn: prediction, y, mask -> one loss for each task, `(B,)`.
     temperature: divides squared distances; learned with `learn_temperature`.
-    through_prototypes: False drops the sum in Eq. (PM-4).
+    through_prototypes: False drops the sum in Eq. (PM-4), and with it the gradient of
+    the temperature.
     inner: options of `InnerLoop`, whose model has the parts `body` and `head`.
-    ValueError for a temperature that is not positive, and for a head that stays.
+    ValueError for a temperature that is not positive or that should be learned without
+    the way through the prototypes, and for a head that stays.
     """
 
     def __init__(
@@ -73,6 +75,11 @@ class ProtoMAML(nn.Module):
         self.loop = _engine(model, loss_fn, inner)
         self.through_prototypes = switch("through_prototypes", through_prototypes)
         learn = switch("learn_temperature", learn_temperature)
+        if learn and not self.through_prototypes:
+            raise ValueError(
+                "learn_temperature=True needs through_prototypes=True: the temperature "
+                "acts through the prototype head alone and would get no gradient"
+            )
         self.log_temperature = nn.Parameter(torch.tensor(start), requires_grad=learn)
 
 # %% ../../nbs/optimization/35_proto_maml.ipynb #a3500012
