@@ -44,7 +44,7 @@ export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and gene
 starts: $(VENV)/.installed ## make the starts that come with the package anew, from the data sets: 10 minutes of one core
 	@$(PY) benchmarks/starts.py --again
 
-models: $(VENV)/.installed ## pretrain the small language models from the data sets, into the cache: a quarter of an hour, once; can be interrupted
+models: $(VENV)/.installed ## pretrain the small language models from the data sets, into the cache: half an hour, once; can be interrupted
 	@$(PY) -c "from metalearn_book.language_models.small_gpt import build_models; print(*build_models(), sep='\n')"
 
 bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
