@@ -616,7 +616,7 @@ def test_options_that_are_no_sizes_or_rates():
 def made_with(make, options):
     first = {"model": classifier, "body": body, "dim": lambda: DIM, "learner":
              lambda: made("ProtoNet"), "n_features": lambda: 5,
-             "n_way": lambda: N_WAY}  # fmt: skip
+             "n_way": lambda: N_WAY, "width": lambda: DIM}  # fmt: skip
     signature = inspect.signature(make).parameters
     return make(**{k: first[k]() for k in signature if k in first} | options)
 
