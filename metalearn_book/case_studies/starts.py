@@ -117,7 +117,7 @@ def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:
             found[name] = t.double() @ stored[f"{name}:right"].double()
     return found
 
-# %% ../../nbs/case_studies/17_shipped_starts.ipynb #b7a92c71
+# %% ../../nbs/case_studies/17_shipped_starts.ipynb #5e1c7b02
 #: kinds of starts, and what takes them
 KINDS = {"encoder": "FewShotClassifier", "tagger": "FewShotTagger"}
 
@@ -142,7 +142,7 @@ def _record(about: dict) -> dict:
         whole("n_top", about["n_top"])
     return about
 
-
+# %% ../../nbs/case_studies/17_shipped_starts.ipynb #b7a92c71
 @dataclass(frozen=True, eq=False)
 class Start:
     """Changed weights to begin with: `tensors` as `compress` makes them, and `about`.
@@ -218,7 +218,7 @@ def added_to(self: Start, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, w in weights.items()
     }
 
-
+# %% ../../nbs/case_studies/17_shipped_starts.ipynb #5e1c7b03
 @patch
 def _added(self: Start, name: str, weight: Tensor, change: Tensor) -> Tensor:
     "One weight with its change."
