@@ -199,7 +199,8 @@ def test_a_change_has_the_shape_of_its_weight(encoder, start):
         damaged.applied(encoder)
     with pytest.raises(ValueError, match=f"{name}:left must hold finite"):
         damaged.save("never.safetensors")
-    huge = Start({f"{name}:whole": torch.full((48, 48), 1e300).double()}, start.about)
+    endless = torch.full((48, 48), 1e300, dtype=torch.float64)
+    huge = Start({f"{name}:whole": endless}, start.about)
     with pytest.raises(ValueError, match=f"changes '{name}' to what is not finite"):
         huge.applied(encoder)
 
