@@ -201,8 +201,8 @@ def run_problem(problem: Problem, args: argparse.Namespace) -> dict:
     }
     for steps in problem.steps:
         rows = measure(
-            problem, steps, working, args.repeats if steps <= 20 else 1, args.seconds
-        )  # beyond, it is memory that tells something
+            problem, steps, working, args.repeats if steps <= 20 else 3, args.seconds
+        )  # beyond, three rounds: it is memory that tells something
         if args.resident and (problem.name, steps) in (("omniglot", 5), ("gpt", 20)):
             add_resident_memory(rows, problem.name, steps, args.threads)
         show(problem.name, steps, rows, gradients)
