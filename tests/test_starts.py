@@ -3,6 +3,7 @@ foreign is used, and that they give what their chapter measured."""
 
 import copy
 import json
+import os
 import random
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kills import killed_at, linux
 from shared import few_intents, gen
 
 from metalearn_book.book.results import load_results
@@ -364,16 +366,20 @@ def test_a_stray_file_is_not_believed(encoder, start, tmp_path):
     assert (again.predict_proba(d.texts) == expected).all()
 
 
+def moved_start(encoder, before, kind, seed, **more):
+    "A start of a kind that moves all weights by a little that the seed decides."
+    g = gen(seed)
+    after = {n: t + 0.02 * torch.randn(t.shape, generator=g) for n, t in before.items()}
+    about = {"name": f"toy {seed}", "kind": kind, "encoder": "tiny"} | more
+    about["base_sha256"] = weights_sha256(encoder)
+    return Start(compress(before, after, 4), about)
+
+
 @pytest.fixture(scope="module")
 def tagger_start(encoder):
     "A start of a tagger that is not cut in the middle."
     before = WordModel(encoder, 2).state_dict()
-    after = {
-        n: t + 0.01 * torch.randn(t.shape, generator=gen(5)) for n, t in before.items()
-    }
-    about = {"name": "toy", "kind": "tagger", "encoder": "tiny", "n_top": 2}
-    about["base_sha256"] = weights_sha256(encoder)
-    return Start(compress(before, after, 4), about)
+    return moved_start(encoder, before, "tagger", 5, n_top=2)
 
 
 IN_ROME = (["in", "Rome"], ["O", "B-city"])
@@ -408,6 +414,46 @@ def test_a_tagger_refuses(value):
         FewShotTagger(value).fit([IN_ROME])
     with pytest.raises(ValueError, match="start must be a text"):
         load_start(value)
+
+
+def held_by(start):
+    "The name and the sums of a start's tensors."
+    return start.about["name"], {n: t.double().sum() for n, t in start.tensors.items()}
+
+
+@pytest.fixture(params=["classifier", "tagger"])
+def two_versions(request, encoder):
+    "Two fitted models, each with a start of its own, and what they answer and hold."
+    if request.param == "classifier":
+        d, own = few_intents(), copy.deepcopy(encoder)  # which is saved too
+        before = dict(encoder.model.named_parameters())
+        starts = [moved_start(encoder, before, "encoder", seed) for seed in (6, 7)]
+        models = [
+            FewShotClassifier(own, start=s).fit(d.texts, d.labels) for s in starts
+        ]
+        return models, lambda m: (m.predict_proba(d.texts).tolist(), held_by(m.start_))
+    before = WordModel(encoder, 2).state_dict()
+    starts = [moved_start(encoder, before, "tagger", s, n_top=2) for s in (6, 7)]
+    starts = [TaggerStart.from_start(s) for s in starts]
+    models = [FewShotTagger(s, steps=1).fit([IN_ROME]) for s in starts]
+    texts = ["we met in Rome or Oslo"]
+    return models, lambda m: (m.predict(texts), held_by(m.start.source))
+
+
+@linux
+def test_a_kill_in_a_save_leaves_a_model_with_its_own_start(two_versions, tmp_path):
+    (old, new), ask = two_versions
+    answers, folder = [ask(old), ask(new)], tmp_path / "model"
+    assert answers[0][0] != answers[1][0] and answers[0][1] != answers[1][1]
+    old.save(folder)
+    found, n = [], 1
+    while killed_at(n, lambda: new.save(folder)):
+        found.append(answers.index(ask(type(old).load(folder))))
+        old.save(folder)
+        n += 11
+    assert len(found) > 4 and found == sorted(found) and {*found} == {0, 1}
+    assert ask(type(old).load(folder)) == answers[1]
+    assert os.listdir(tmp_path) == ["model"]
 
 
 # ------------------------------------------------------------------ what is shipped
