@@ -1,7 +1,7 @@
 """Speed and memory of the inner-loop engine against other ways, all in one run.
 
     benchmarks/rivals.sh && python benchmarks/inner_loop.py [--threads 2] [--quick]
-        [--problems sinusoids omniglot gpt] [--repeats 40] [--seconds 25]
+        [--problems sinusoids omniglot gpt] [--steps 1 5] [--repeats 40] [--seconds 25]
 
 The other ways are learn2learn, higher, TorchOpt, parallel-metalearn, iteryne, a plain
 loop and vmap(grad). parallel-metalearn is called as it comes (all tasks under vmap),
@@ -177,8 +177,8 @@ def verdict(difference: float | str | None) -> str:
     return "same" if difference < SAME else f"WRONG by {100 * difference:.2g} %"
 
 
-def run_problem(problem: Problem, args: argparse.Namespace) -> dict:
-    "The numbers of one problem."
+def run_problem(problem: Problem, args: argparse.Namespace, before: dict) -> dict:
+    "The numbers of one problem; `before`, those of an earlier run."
     rivals, state = load_rivals()
     began, load = (
         time.perf_counter(),
@@ -197,12 +197,16 @@ def run_problem(problem: Problem, args: argparse.Namespace) -> dict:
         "what": problem.what,
         "libraries": state,
         "difference of the gradient": gradients,
-        "steps": {},
+        "steps": dict(before.get("steps", {})) if args.steps else {},
     }
-    for steps in problem.steps:
+    for steps in args.steps or problem.steps:
         rows = measure(
-            problem, steps, working, args.repeats if steps <= 20 else 1, args.seconds
-        )  # beyond, it is memory that tells something
+            problem,
+            steps,
+            working,
+            args.repeats if steps <= 20 else min(args.repeats, 3),
+            args.seconds,
+        )  # beyond, three rounds: it is memory that tells something
         if args.resident and (problem.name, steps) in (("omniglot", 5), ("gpt", 20)):
             add_resident_memory(rows, problem.name, steps, args.threads)
         show(problem.name, steps, rows, gradients)
@@ -230,6 +234,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS)
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="+",
+        help="inner steps to measure again; the rows of all others stay as they are",
     )
     parser.add_argument("--repeats", type=int, default=40, help="rounds at most")
     parser.add_argument(
@@ -282,7 +292,8 @@ def main() -> None:
     )
     numbers = stored(name_of_results)
     for name in args.problems:
-        numbers[name] = run_problem(makers[name](), args)
+        before = numbers.get(name, {})
+        numbers[name] = run_problem(makers[name](), args, before)
         numbers["targets"] = targets(numbers)
         config = {k: v for k, v in vars(args).items() if k != "one"}
         save_results(

@@ -29,6 +29,7 @@ from metalearn_book.foundations.tasks import (
     TaskBatch,
 )
 from metalearn_book.foundations.measuring import accuracy, evaluate
+from metalearn_book.foundations.verification import verify
 
 N_WAY, DIM, TASKS = 3, 6, 4
 
@@ -306,6 +307,13 @@ def test_adapts_and_predicts(name):
 @pytest.mark.parametrize("name", sorted(set(DIFFERENTIABLE) - NO_LOSS))
 def test_the_meta_gradient_is_right(name):
     prove(ready(name), batch(name), ROUGH.get(name, 1e-6))
+
+
+@pytest.mark.parametrize("name", sorted(set(DIFFERENTIABLE) - NO_LOSS))
+def test_the_proof_that_users_run_finds_it_right(name):
+    "The plain loop over tasks, differences and masks of `verify`, in every mode."
+    tolerance = ROUGH.get(name, 1e-7)
+    verify(ready(name), batch(name), tolerance=tolerance).raise_if_wrong()
 
 
 @pytest.mark.parametrize("at_once", [None, 1, 3])

@@ -55,6 +55,7 @@ def warm_up() -> None:
 
     from metalearn_book.foundations.encoders import load_encoder
 
+    importlib.import_module("torch._dynamo")  # by a checkpoint; takes seconds
     matplotlib.pyplot.get_fignums()
     weights = nn.Linear(2, 2)
     weights(torch.zeros(1, 2)).sum().backward()

@@ -11,7 +11,7 @@ NOT_YET = {
 }
 #: modules with odd calls (tensors without memory among others) that PyTorch refuses in
 #: its own words or lets through to ours, by what ran before in the process -> how many
-VARIES = {"foundations.inner_loop": 2}
+VARIES = {}
 #: pieces of an engine, called by it in the middle of its work: no odd calls are made
 NOT_TRIED = {
     "foundations.inner_loop.InChunks",
