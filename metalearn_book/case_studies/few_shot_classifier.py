@@ -120,7 +120,8 @@ class FewShotClassifier(Classifier):
     prompt: put before every text, for encoders that want one, such as "query: ".
     on_empty: what a blank text does to an answer: "reject", with a warning, or "raise".
     start: what the encoder begins with: "intents", which comes with the package for
-    "minilm", the file of a `Start`, or one; None: the encoder as it is.
+    "minilm" and goes before a file of that name, the file of a `Start`, or one; None:
+    the encoder as it is.
 
     After `fit`: `classes_`, `encoder_`, `weight_` `(C, d)`, `bias_` `(C,)`,
     `prototypes_` `(C, d)`, `temperature_`, which divides all logits, and `threshold_`.
@@ -148,11 +149,13 @@ class FewShotClassifier(Classifier):
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #57a20002
 def _start_given(start) -> str | Start:
-    "A start as parameters keep it; the errors of `load_start`, ValueError for others."
+    """The name of a start of the package, or what a file or `Start` holds now. Errors
+    as of `load_start`, ValueError for others."""
     if not isinstance(start, (str, Path, Start)):
         raise ValueError(f"start={start!r} is no name, file or Start")
-    load_start(start)
-    return start if isinstance(start, Start) else str(start)
+    if isinstance(start, str) and start in SHIPPED:
+        return str(start)
+    return copy.deepcopy(load_start(start))
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0030
 _BY_NAME = ("minilm", "tiny", MINILM_HUB)  # encoders that the package finds anywhere
@@ -640,10 +643,10 @@ def _device_here(fitted: str | None, asked) -> torch.device:
         return torch.device("cpu")
 
 
-def _saved_start(folder: Path) -> Start | None:
-    "The start in a saved folder; None where there is none."
-    path = folder / "start.safetensors"
-    return load_start(path) if path.is_file() else None
+def _saved_start(folder: Path, about: dict) -> Start | None:
+    "The start that was saved; None where there was none."
+    name = "start.safetensors"
+    return load_start(folder / name) if name in about["files"] else None
 
 
 def _stored(folder: Path, about: dict) -> dict:
@@ -680,7 +683,7 @@ def _opened(
 ) -> FewShotClassifier:
     params = about["params"]
     with own_modes():
-        own, start = about["own_encoder"], _saved_start(folder)
+        own, start = about["own_encoder"], _saved_start(folder, about)
         encoder = load_encoder(folder / "encoder" if own else params["encoder"])
         encoder = encoder if own else _begun(encoder, start)
         if fingerprint(encoder) != about["fingerprint"]:
@@ -689,8 +692,8 @@ def _opened(
                 "fitted with; install the version of then, or fit again"
             )
         encoder = encoder.to(_device_here(params.get("device"), device))
-        base = folder / "base_encoder"
-        base = load_encoder(base) if base.is_dir() else encoder
+        own_base = any(f.startswith("base_encoder/") for f in about["files"])
+        base = load_encoder(folder / "base_encoder") if own_base else encoder
         given = params | ({} if params["encoder"] else {"encoder": base})
         self = cls(**given | {"start": params.get("start") or start})
         self.__dict__.update(_stored(folder, about))

@@ -131,7 +131,7 @@ def from_start(
     model.load_state_dict(start.added_to(model.state_dict()))
     detector = model.top.with_head(copy.deepcopy(model.detector))
     typing = SpanTyping(model.top.with_head(None))
-    return cls(model, detector, typing, source=start)
+    return cls(model, detector, typing, source=copy.deepcopy(start))
 
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #8be4259a
 def _own_tensors(start: TaggerStart, more: dict[str, nn.Module]) -> dict[str, Tensor]:
@@ -183,7 +183,8 @@ def _known_tensors(encoder: TextEncoder | None, source: Start | None) -> dict:
         return {}
     known = _encoder_tensors(encoder)
     if source is not None:
-        changed = source.added_to(WordModel(encoder).state_dict())
+        model = WordModel(encoder, source.about.get("n_top"))
+        changed = source.added_to(model.state_dict())
         known |= {f"start:{n}": t for n, t in changed.items()}
     return known
 
@@ -252,8 +253,8 @@ def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], di
                 "what fit began with; fit on the examples again and save"
             )
         tensors = load_file(folder / "weights.safetensors", device="cpu")
-        path = folder / "start.safetensors"
-        source = load_start(path) if path.is_file() else None
+        path, there = folder / "start.safetensors", about["files"]
+        source = load_start(path) if path.name in there else None
         every = tensors | _base_tensors(folder, about, source)
         for name, place in about["elsewhere"].items():
             tensors[name] = every[name] = every[place]
@@ -321,16 +322,17 @@ class Entity:
 class FewShotTagger(Estimator):
     """Finds mentions of a few types in texts, after seeing a handful of sentences.
 
-    start: "entities", which comes with the package for "minilm", a `TaggerStart`,
-    the folder of one, the file of a `Start`, or None: "minilm" without any
-    meta-training. steps, lr, head_lr: of the detector's adaptation; None: 10 steps
-    at 1e-4 and 1e-3 from a trained start, 40 at 3e-4 and 1e-2 from a plain one. 0
-    steps: not adapted. lean, trust: as for `typed_spans`; larger values find more
-    mentions, and more that are none. threshold: mentions with a smaller score are
-    dropped. calibrate: whether scores are made probabilities, by fits to parts of
-    the examples. on_empty: "warn": an empty text has no mentions; "raise". spell: as
-    for `Decomposed`. device: where to compute; None: where the start is. ValueError
-    for settings out of range. After `fit`: `types_`, the sorted names of the types."""
+    start: "entities", which comes with the package for "minilm" and goes before a file
+    or folder of that name, a `TaggerStart`, the folder of one, the file of a `Start`,
+    or None: "minilm" without any meta-training. steps, lr, head_lr: of the detector's
+    adaptation; None: 10 steps at 1e-4 and 1e-3 from a trained start, 40 at 3e-4 and
+    1e-2 from a plain one. 0 steps: not adapted. lean, trust: as for `typed_spans`;
+    larger values find more mentions, and more that are none. threshold: mentions with a
+    smaller score are dropped. calibrate: whether scores are made probabilities, by fits
+    to parts of the examples. on_empty: "warn": an empty text has no mentions; "raise".
+    spell: as for `Decomposed`. device: where to compute; None: where the start is.
+    ValueError for settings out of range. After `fit`: `types_`, the sorted names of the
+    types."""
 
     _found_last = "types_"
 
@@ -414,6 +416,10 @@ def _start_of(start: TaggerStart | Start | str | Path | None, device) -> TaggerS
         with torch.device("cpu"):
             start = TaggerStart.from_encoder(load_encoder("minilm"))
     elif not isinstance(start, TaggerStart):
+        if not isinstance(start, (str, Path, Start)):
+            raise ValueError(
+                f"start={start!r:.60} is no name, folder, file, Start or TaggerStart"
+            )
         one = isinstance(start, Start) or start in SHIPPED or Path(start).is_file()
         make = TaggerStart.from_start if one else TaggerStart.load
         start = make(start)

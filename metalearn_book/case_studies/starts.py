@@ -9,6 +9,7 @@ import copy
 import hashlib
 import importlib.resources
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..book.patch import patch
-from ..data.arguments import whole
-from ..data.files import checksum, made
+from ..data.arguments import choice, floating, shown, whole
+from ..data.files import checksum, made, path_of
 from ..foundations.encoders import TextEncoder
 
 # %% auto #0
@@ -29,11 +30,12 @@ def low_rank(
     rank: int,  # r
 ) -> tuple[Tensor, Tensor]:  # (m, r) and (r, n), float64
     """The factors, Eq. (ST-2), of the nearest matrix of a rank, Eq. (ST-1). ValueError
-    for a rank below 1, or no finite matrix."""
+    for a rank below 1, or no finite real matrix."""
     rank = whole("rank", rank)
-    if change.dim() != 2 or not torch.isfinite(change).all():
+    finite = not change.is_complex() and torch.isfinite(change).all()
+    if change.dim() != 2 or not finite:
         raise ValueError(
-            f"change must be a finite matrix, got shape {tuple(change.shape)}"
+            f"change must be a finite real matrix, got shape {tuple(change.shape)}"
         )
     u, s, v = torch.linalg.svd(change.double(), full_matrices=False)
     root = s[:rank].sqrt()
@@ -45,8 +47,9 @@ def compress(
     after: dict[str, Tensor],  # the same names
     rank: int,  # of the factors
 ) -> dict[str, Tensor]:  # what is stored, float16: NAME:left and NAME:right, or :whole
-    """The change of weights: factors of matrices, other tensors whole, no zeros.
-    ValueError where names or shapes differ."""
+    """The change of weights: factors of matrices, other tensors whole; nothing for what
+    is zero in 16 bits. ValueError where names or shapes differ, and for a change that
+    is not of real numbers, or too large for 16 bits."""
     rank = whole("rank", rank)
     shapes = [{n: tuple(t.shape) for n, t in some.items()} for some in (before, after)]
     if shapes[0] != shapes[1]:
@@ -54,35 +57,90 @@ def compress(
         raise ValueError(f"before and after do not have the same {wrong!r}")
     found = {}
     for name, old in before.items():
-        change = after[name].detach().cpu().double() - old.detach().cpu().double()
-        if change.dim() == 2 and rank * sum(change.shape) < change.numel():
-            parts = dict(zip(("left", "right"), low_rank(change, rank)))
-        else:
-            parts = {"whole": change}
-        if change.any():
-            found |= {f"{name}:{part}": t for part, t in parts.items()}
-    return {name: t.half().contiguous() for name, t in found.items()}
+        found |= _compressed(name, old.detach().cpu(), after[name].detach().cpu(), rank)
+    return found
+
+
+def _compressed(name: str, old: Tensor, new: Tensor, rank: int) -> dict[str, Tensor]:
+    "What is stored of one weight."
+    if old.dtype == new.dtype and old.equal(new):
+        return {}
+    for t in (old, new):
+        floating(True, **{f"weight {name}": t})
+    change = new.double() - old.double()
+    if change.dim() == 2 and rank * sum(change.shape) < change.numel():
+        parts = dict(zip(("left", "right"), low_rank(change, rank)))
+    else:
+        parts = {"whole": change}
+    parts = {f"{name}:{part}": t.half().contiguous() for part, t in parts.items()}
+    if not all(t.isfinite().all() for t in parts.values()):
+        raise ValueError(
+            f"the change of {name!r} is too large for 16-bit floats: up to "
+            f"{change.abs().max():.3g}"
+        )
+    return parts if all(t.any() for t in parts.values()) else {}
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #9ede322d
-def _fit(left: Tensor, right: Tensor | None) -> bool:
+def _fit(left, right) -> bool:
     "Whether these are two factors of a matrix."
-    both = right is not None and left.dim() == right.dim() == 2
-    return both and left.shape[1] == right.shape[0]
+    both = isinstance(left, Tensor) and isinstance(right, Tensor)
+    return both and left.dim() == right.dim() == 2 and left.shape[1] == right.shape[0]
+
+
+def _check_stored(stored: dict[str, Tensor]) -> None:
+    "ValueError for what `compress` does not make; it names the tensor."
+    if not isinstance(stored, dict):
+        raise ValueError(f"tensors must be a dict of tensors, got {shown(stored)}")
+    for key, t in stored.items():
+        name, colon, part = key.rpartition(":") if isinstance(key, str) else ("",) * 3
+        other = {"left": "right", "right": "left"}.get(part)
+        fits = colon and (part == "whole" or f"{name}:{other}" in stored)
+        if part == "left" and fits:
+            fits = _fit(t, stored[f"{name}:right"])
+        if not fits:
+            raise ValueError(f"{key!r} is not what compress makes of a weight")
+        if other and f"{name}:whole" in stored:
+            raise ValueError(f"{name!r} is stored twice: whole, and as two factors")
+        floating(True, **{key: t})
 
 
 def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The changes by name, float64, of what `compress` made. ValueError for another
-    dictionary."""
+    dictionary, and for a tensor that is not of finite real numbers."""
+    _check_stored(stored)
     found = {}
     for key, t in stored.items():
         name, _, part = key.rpartition(":")
         if part == "whole":
             found[name] = t.double()
-        elif part == "left" and _fit(t, stored.get(f"{name}:right")):
+        elif part == "left":
             found[name] = t.double() @ stored[f"{name}:right"].double()
-        elif part != "right" or f"{name}:left" not in stored:
-            raise ValueError(f"{key!r} is not what compress makes of a weight")
     return found
+
+# %% ../../nbs/case_studies/17_shipped_starts.ipynb #5e1c7b02
+#: kinds of starts, and what takes them
+KINDS = {"encoder": "FewShotClassifier", "tagger": "FewShotTagger"}
+
+
+def _record(about: dict) -> dict:
+    "A copy of what is said about a start, as JSON gives it back."
+    if not isinstance(about, dict):
+        raise ValueError(f"about of a start must be a dict, got {shown(about)}")
+    try:
+        about = json.loads(json.dumps(about))
+        checksum(about)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ValueError(f"about of a start must be what JSON can hold ({e})") from e
+    texts = ("name", "encoder", "base_sha256")
+    if missing := sorted({*texts, "kind"} - set(about)):
+        raise ValueError(f"about of a start must hold {', '.join(missing)}")
+    for key in texts:
+        if not isinstance(about[key], str):
+            raise ValueError(f"{key} of a start must be a text, got {about[key]!r:.60}")
+    choice("kind", about["kind"], KINDS)
+    if about.get("n_top") is not None:
+        whole("n_top", about["n_top"])
+    return about
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #b7a92c71
 @dataclass(frozen=True, eq=False)
@@ -90,16 +148,22 @@ class Start:
     """Changed weights to begin with: `tensors` as `compress` makes them, and `about`.
 
     about: at least `name`, `kind` ("encoder" or "tagger"), `encoder`, the name of the
-    encoder that was changed, and `base_sha256`, its `weights_sha256`.
+    encoder that was changed, and `base_sha256`, its `weights_sha256`; for a tagger
+    `n_top` where its `WordModel` is not cut in the middle; else what JSON can hold,
+    kept as JSON gives it back. Both are copied. ValueError for other records, and a
+    tensor that is not of finite real numbers.
     """
 
     tensors: dict[str, Tensor]
     about: dict
 
     def __post_init__(self):
-        needed = {"name", "kind", "encoder", "base_sha256"}
-        if missing := sorted(needed - set(self.about)):
-            raise ValueError(f"about of a start must hold {', '.join(missing)}")
+        about = _record(self.about)
+        _check_stored(self.tensors)
+        own = {n: t.detach().cpu().clone() for n, t in self.tensors.items()}
+        own = {n: t.contiguous() for n, t in own.items()}
+        object.__setattr__(self, "about", about)  # the class is frozen
+        object.__setattr__(self, "tensors", own)
 
     def __repr__(self) -> str:
         size = sum(t.nbytes for t in self.tensors.values())
@@ -118,28 +182,29 @@ def weights_sha256(encoder: TextEncoder) -> str:
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #56d65254
 @patch
 def check(self: Start, encoder: TextEncoder, kind: str) -> None:
-    "ValueError where this start is of another kind, or for another encoder."
-    about = self.about
+    """ValueError where this start is of another kind, or for an encoder with other
+    weights. How the encoder pools, and its longest text, are not compared: a start is a
+    change of weights, whatever is made of their vectors."""
+    about, kind = self.about, choice("kind", kind, KINDS)
     if about["kind"] != kind:
         raise ValueError(
             f"the start {about['name']!r} is for {KINDS[about['kind']]}, and not for "
             f"{KINDS[kind]}"
         )
     if weights_sha256(encoder) != about["base_sha256"]:
+        types = {p.dtype for p in encoder.model.parameters()} - {torch.float32}
+        of_type = f" ({types.pop()}; try .float())" if types else ""
         raise ValueError(
             f"the start {about['name']!r} was made for the encoder "
-            f"{about['encoder']!r}, and {encoder.name!r} has other weights; take that "
-            "encoder, or start=None"
+            f"{about['encoder']!r}, and {encoder.name!r} has other weights{of_type}; "
+            "take that encoder, or start=None"
         )
-
-
-#: kinds of starts, and what takes them
-KINDS = {"encoder": "FewShotClassifier", "tagger": "FewShotTagger"}
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #451398f7
 @patch
 def added_to(self: Start, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    "The weights with the change, of their types and on their devices."
+    """The weights with the change, of their types and on their devices. ValueError,
+    with the name, for a change of no weight, of another shape, or without end."""
     changes = expand(self.tensors)
     if unknown := sorted(set(changes) - set(weights)):
         raise ValueError(
@@ -147,14 +212,32 @@ def added_to(self: Start, weights: dict[str, Tensor]) -> dict[str, Tensor]:
             "weight here"
         )
     return {
-        name: (t.cpu().double() + changes[name]).to(t) if name in changes else t
-        for name, t in ((n, w.detach()) for n, w in weights.items())
+        name: self._added(name, w.detach(), changes[name])
+        if name in changes
+        else w.detach()
+        for name, w in weights.items()
     }
+
+# %% ../../nbs/case_studies/17_shipped_starts.ipynb #5e1c7b03
+@patch
+def _added(self: Start, name: str, weight: Tensor, change: Tensor) -> Tensor:
+    "One weight with its change."
+    about = f"the start {self.about['name']!r} changes {name!r}"
+    if change.shape != weight.shape or not weight.is_floating_point():
+        raise ValueError(
+            f"{about} by a tensor of shape {tuple(change.shape)}, and the weight is of "
+            f"shape {tuple(weight.shape)} and {weight.dtype}"
+        )
+    new = (weight.cpu().double() + change).to(weight)
+    if not new.isfinite().all():
+        raise ValueError(f"{about} to what is not finite in {weight.dtype}")
+    return new
 
 
 @patch
 def applied(self: Start, encoder: TextEncoder) -> TextEncoder:
-    "A copy of the encoder that begins here; ValueError where it does not fit."
+    """A copy of the encoder that begins here; ValueError where it does not fit, with
+    the name of the tensor."""
     self.check(encoder, "encoder")
     encoder = copy.deepcopy(encoder)
     encoder.model.load_state_dict(self.added_to(encoder.model.state_dict()))
@@ -171,13 +254,15 @@ def _start_checksum(tensors: dict[str, Tensor], about: dict) -> str:
 
 @patch
 def save(self: Start, path: str | Path) -> Path:
-    "Write the start as one safetensors file, whole or not at all."
+    """Write the start as one safetensors file, whole or not at all. ValueError where
+    its tensors or its record were changed to what no start can hold."""
     from safetensors.torch import save as serialized
 
-    found = _start_checksum(self.tensors, self.about)
-    record = json.dumps({"about": self.about, "checksum": found}, sort_keys=True)
+    start = Start(self.tensors, self.about)  # checked as it is now
+    found = _start_checksum(start.tensors, start.about)
+    record = json.dumps({"about": start.about, "checksum": found}, sort_keys=True)
     with made(path) as part:
-        part.write_bytes(serialized(self.tensors, {"start": record}))
+        part.write_bytes(serialized(start.tensors, {"start": record}))
     return Path(path)
 
 # %% ../../nbs/case_studies/17_shipped_starts.ipynb #eb733f06
@@ -191,7 +276,7 @@ def _read_start(path: Path) -> Start:
             record = json.loads((file.metadata() or {})["start"])
         start = Start(tensors, record["about"])
         right = record["checksum"] == _start_checksum(tensors, start.about)
-    except (SafetensorError, KeyError, ValueError, TypeError) as e:
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as e:
         raise RuntimeError(f"{path} is damaged, or holds no start ({e})") from e
     if not right:
         raise RuntimeError(
@@ -208,16 +293,24 @@ SHIPPED = ("intents", "entities")
 def load_start(start: str | Path | Start) -> Start:
     """A start by its name, or by the path of its file.
 
-    ValueError for an unknown name, FileNotFoundError where there is no such file,
-    RuntimeError for a file that is damaged or holds something else.
+    The text "intents" or "entities" is always the start of the package, with a warning
+    where a file or folder of that name is here too; that one is Path("intents").
+    ValueError for an unknown name or what is no path, FileNotFoundError where there is
+    no such file, RuntimeError for a file that is damaged or holds something else.
     """
     if isinstance(start, Start):
         return start
-    if start in SHIPPED:
+    if isinstance(start, str) and start in SHIPPED:
+        if Path(start).exists():
+            warnings.warn(
+                f"{start!r} is the start of the package, and not the file or folder of "
+                f"that name here; for that one pass Path({start!r})",
+                stacklevel=2,
+            )
         place = importlib.resources.files("metalearn_book") / "starts"
         with importlib.resources.as_file(place / f"{start}.safetensors") as path:
             return _read_start(path)
-    if (path := Path(start)).is_file():
+    if (path := path_of(start, "start")).is_file():
         return _read_start(path)
     names = " and ".join(map(repr, SHIPPED))
     if path.suffix or len(path.parts) > 1:

@@ -27,7 +27,6 @@ from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
 from .task_models import LaidOut, Params, Predictor
 from .task_models import is_plain_stack, matching_names
-from .task_models import never_compiled
 from .task_models import predict_one, prediction_of
 from .tasks import Examples, TaskBatch
 
@@ -361,9 +360,9 @@ def inner_step(
     with torch.enable_grad():
         if not outer:
             params = form((k, p.detach().requires_grad_()) for k, p in params.items())
-        x = self.channels_last(support.x) if self.first_order else support.x
-        told = self.predict_all(params, x, support.mask)
-        per_task = self.loss_fn(told, support.y, support.mask)
+        per_task = self.loss_fn(
+            self.predict_all(params, support.x, support.mask), support.y, support.mask
+        )
         if not isinstance(per_task, Tensor):
             raise ValueError(f"loss_fn must return a tensor, got {shown(per_task)}")
         total = per_task.sum()
@@ -624,7 +623,7 @@ class _Sweep(torch.autograd.Function):
         return None, None, None, *adjoint[: len(grads)], *path.grads
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a005
-@never_compiled  # a path that is walked twice is no graph to compile
+@torch._disable_dynamo  # a path that is walked twice is no graph to compile
 def adapt_by_adjoint(
     loop: InnerStep,
     support: Examples,

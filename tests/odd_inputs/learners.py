@@ -236,7 +236,6 @@ OTHER: dict[str, dict] = {
                                   "causal": lambda: True,
                                   "dtype": lambda: torch.float32},
     "task_models.agree": {"ours": lambda: [vectors(3)], "theirs": lambda: [vectors(3)]},
-    "task_models.never_compiled": {"call": lambda: len},
     "task_models.prediction_of": {"output": VEC(2, 3)},
     "verification.slope_along": {"fn": lambda: lambda: torch.ones(()),
                                  "leaves": lambda: [vectors(3)],
