@@ -80,3 +80,34 @@ def test_what_the_questions_on_training_on_other_sets_say():
     gain = lambda n, k: met[f"{n}, own"][k]["mean"] - met[f"{n}, frozen"][k]["mean"]
     for n in ("clinc150", "banking77", "hwu64"):  # own classes help most at one shot
         assert gain(n, "1-shot") > gain(n, "5-shot")
+
+
+def test_what_the_low_rank_chapter_says_about_intents():
+    stored = numbers("language_models/40_low_rank")["intents"]
+    told = lambda d: abs(d["mean"]) > d["ci95"]
+    clinc, banking = (stored["compared"][bed] for bed in ("CLINC150", "Banking77"))
+    every = {("CLINC150", k): d for k, d in clinc.items()}
+    every |= {("Banking77", k): d for k, d in banking.items()}
+    assert [key for key, d in every.items() if told(d)] == [("CLINC150", "top")]
+    assert clinc["top"]["ci95"] < clinc["top"]["mean"] < 1.5 * clinc["top"]["ci95"]
+    for key in ("lora", "between"):  # "by points and not by tenths"
+        assert banking[key]["mean"] < -0.02
+    assert clinc["lora"]["n"] == banking["between"]["n"] == 3  # seeds
+
+
+def test_what_the_low_rank_chapter_says_about_its_searches():
+    path = ROOT / "nbs" / "language_models" / "40_low_rank.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells for o in c.get("outputs", []) if "data" in o]
+    text = "\n".join("".join(o["data"].get("text/plain", "")) for o in outputs)
+    [(lora, lora_ci), (top, top_ci)] = [
+        (float(mean.replace("−", "-")), float(ci))
+        for kind in ("LoRA", "top layer")
+        for mean, ci in re.findall(
+            rf"^{kind} +0\.0+3 .*  (−?[\d.]+) ± ([\d.]+)$", text, re.M
+        )
+    ]
+    assert abs(lora) < lora_ci and top < -top_ci
+    assert "Settings that their interval puts below the chosen one: LoRA at" in text
+    first_order = re.search(r"^prefix +([\d.e-]+) +([\d.e-]+)$", text, re.M)
+    assert float(first_order[1]) < 1e-6 < 1e-3 < float(first_order[2]) < 2e-3
