@@ -13,6 +13,14 @@ def numbers(chapter: str) -> dict:
     return json.loads(stored)["book"]["numbers"]
 
 
+def outputs_of(chapter: str) -> str:
+    "The stored outputs of a chapter, as plain text."
+    path = ROOT / "nbs" / f"{chapter}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    found = [o for c in cells for o in c.get("outputs", []) if "data" in o]
+    return "\n".join("".join(o["data"].get("text/plain", "")) for o in found)
+
+
 def test_what_the_prototypes_chapter_says_about_episodes():
     stored = numbers("metric/10_prototypes")
     frozen, centred = stored["text_minus_frozen"], stored["text_minus_centred"]
@@ -96,10 +104,7 @@ def test_what_the_low_rank_chapter_says_about_intents():
 
 
 def test_what_the_low_rank_chapter_says_about_its_searches():
-    path = ROOT / "nbs" / "language_models" / "40_low_rank.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    outputs = [o for c in cells for o in c.get("outputs", []) if "data" in o]
-    text = "\n".join("".join(o["data"].get("text/plain", "")) for o in outputs)
+    text = outputs_of("language_models/40_low_rank")
     [(lora, lora_ci), (top, top_ci)] = [
         (float(mean.replace("−", "-")), float(ci))
         for kind in ("LoRA", "top layer")
@@ -111,3 +116,30 @@ def test_what_the_low_rank_chapter_says_about_its_searches():
     assert "Settings that their interval puts below the chosen one: LoRA at" in text
     first_order = re.search(r"^prefix +([\d.e-]+) +([\d.e-]+)$", text, re.M)
     assert float(first_order[1]) < 1e-6 < 1e-3 < float(first_order[2]) < 2e-3
+
+
+def test_what_the_pretrained_chapter_says_about_ends():
+    stored = numbers("language_models/15_pretrained")
+    ends = stored["end_nats"]
+    model, other = (f"smollm2, `<|{t}|>`" for t in ("im_end", "endoftext"))
+    small = "small GPT, `<end>`"
+    line = ends["headline"]
+    assert abs(line[other] / line[model] - 1) < 0.1  # "about as much"
+    assert line[small] < 0.25 * line[other]  # "trained on lines that do"
+    for cut in ("dialogue", "abstract"):
+        assert all(ends[cut][who] > line[who] for who in (model, other, small))
+    by = stored["bits_per_byte"]
+    gap = lambda how: (
+        by[how]["small GPT, headline"]["mean"] - by[how]["smollm2, headline"]["mean"]
+    )
+    assert gap("the text alone") > 0.1 and gap("with its end") < -0.1
+
+
+def test_what_the_pretrained_chapter_says_about_the_correction():
+    stored = numbers("language_models/15_pretrained")["zero_shot"]
+    plain = stored.pop("as it is")["mean"]
+    assert len(stored) == 4 and all(r["mean"] < plain for r in stored.values())
+    text = outputs_of("language_models/15_pretrained")
+    borders = re.findall(r"^by [^ ]+( three)? +(−?[\d.]+) ", text, re.M)
+    assert len(borders) == 4 and all(b.startswith("−") for _, b in borders)
+    assert float(re.search(r"log-odds lie above (\S+);", text)[1]) > 0
