@@ -13,6 +13,14 @@ def numbers(chapter: str) -> dict:
     return json.loads(stored)["book"]["numbers"]
 
 
+def outputs_of(chapter: str) -> str:
+    "The stored outputs of a chapter, as plain text."
+    path = ROOT / "nbs" / f"{chapter}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    found = [o for c in cells for o in c.get("outputs", []) if "data" in o]
+    return "\n".join("".join(o["data"].get("text/plain", "")) for o in found)
+
+
 def test_what_the_prototypes_chapter_says_about_episodes():
     stored = numbers("metric/10_prototypes")
     frozen, centred = stored["text_minus_frozen"], stored["text_minus_centred"]
@@ -80,3 +88,58 @@ def test_what_the_questions_on_training_on_other_sets_say():
     gain = lambda n, k: met[f"{n}, own"][k]["mean"] - met[f"{n}, frozen"][k]["mean"]
     for n in ("clinc150", "banking77", "hwu64"):  # own classes help most at one shot
         assert gain(n, "1-shot") > gain(n, "5-shot")
+
+
+def test_what_the_low_rank_chapter_says_about_intents():
+    stored = numbers("language_models/40_low_rank")["intents"]
+    told = lambda d: abs(d["mean"]) > d["ci95"]
+    clinc, banking = (stored["compared"][bed] for bed in ("CLINC150", "Banking77"))
+    every = {("CLINC150", k): d for k, d in clinc.items()}
+    every |= {("Banking77", k): d for k, d in banking.items()}
+    assert [key for key, d in every.items() if told(d)] == [("CLINC150", "top")]
+    assert clinc["top"]["ci95"] < clinc["top"]["mean"] < 1.5 * clinc["top"]["ci95"]
+    for key in ("lora", "between"):  # "by points and not by tenths"
+        assert banking[key]["mean"] < -0.02
+    assert clinc["lora"]["n"] == banking["between"]["n"] == 3  # seeds
+
+
+def test_what_the_low_rank_chapter_says_about_its_searches():
+    text = outputs_of("language_models/40_low_rank")
+    [(lora, lora_ci), (top, top_ci)] = [
+        (float(mean.replace("−", "-")), float(ci))
+        for kind in ("LoRA", "top layer")
+        for mean, ci in re.findall(
+            rf"^{kind} +0\.0+3 .*  (−?[\d.]+) ± ([\d.]+)$", text, re.M
+        )
+    ]
+    assert abs(lora) < lora_ci and top < -top_ci
+    assert "Settings that their interval puts below the chosen one: LoRA at" in text
+    first_order = re.search(r"^prefix +([\d.e-]+) +([\d.e-]+)$", text, re.M)
+    assert float(first_order[1]) < 1e-6 < 1e-3 < float(first_order[2]) < 2e-3
+
+
+def test_what_the_pretrained_chapter_says_about_ends():
+    stored = numbers("language_models/15_pretrained")
+    ends = stored["end_nats"]
+    model, other = (f"smollm2, `<|{t}|>`" for t in ("im_end", "endoftext"))
+    small = "small GPT, `<end>`"
+    line = ends["headline"]
+    assert abs(line[other] / line[model] - 1) < 0.1  # "about as much"
+    assert line[small] < 0.25 * line[other]  # "trained on lines that do"
+    for cut in ("dialogue", "abstract"):
+        assert all(ends[cut][who] > line[who] for who in (model, other, small))
+    by = stored["bits_per_byte"]
+    gap = lambda how: (
+        by[how]["small GPT, headline"]["mean"] - by[how]["smollm2, headline"]["mean"]
+    )
+    assert gap("the text alone") > 0.1 and gap("with its end") < -0.1
+
+
+def test_what_the_pretrained_chapter_says_about_the_correction():
+    stored = numbers("language_models/15_pretrained")["zero_shot"]
+    plain = stored.pop("as it is")["mean"]
+    assert len(stored) == 4 and all(r["mean"] < plain for r in stored.values())
+    text = outputs_of("language_models/15_pretrained")
+    borders = re.findall(r"^by [^ ]+( three)? +(−?[\d.]+) ", text, re.M)
+    assert len(borders) == 4 and all(b.startswith("−") for _, b in borders)
+    assert float(re.search(r"log-odds lie above (\S+);", text)[1]) > 0
