@@ -566,11 +566,11 @@ def pages(site):
     )
 
 
-def look_at_every_page(browser, base, site):
+def look_at_every_page(browser, base, site, part=0, parts=1):
     """Script errors, other hosts, mathematics, width on a phone and contrast in both
-    themes, page by page."""
+    themes, page by page; of several parts the one with this number."""
     found = []
-    for name in pages(site):
+    for name in pages(site)[part::parts]:
         errors, hosts = browser.open(base + name, PHONE, "dark")
         found += [f"{name}: script error: {e}" for e in errors] + [
             f"{name}: asks {h}" for h in hosts
@@ -606,10 +606,12 @@ def test_every_page_of_the_small_book(browser, small_url, small):
 
 
 @pytest.mark.browser
-def test_every_page_of_the_book(browser, real_url, real):
-    assert check_site.check_site(real)[0] == []
-    assert len(pages(real)) >= len(offline_site.contents().pages)
-    assert look_at_every_page(browser, real_url, real) == []
+@pytest.mark.parametrize("part", range(4))
+def test_every_page_of_the_book(browser, real_url, real, part):
+    if part == 0:
+        assert check_site.check_site(real)[0] == []
+        assert len(pages(real)) >= len(offline_site.contents().pages)
+    assert look_at_every_page(browser, real_url, real, part, 4) == []
 
 
 #: pages that axe reads in both themes; ALL_PAGES=1 in the environment: every page
