@@ -204,9 +204,10 @@ def run_problem(problem: Problem, args: argparse.Namespace, before: dict) -> dic
             problem,
             steps,
             working,
-            args.repeats if steps <= 20 else min(args.repeats, 3),
+            # beyond, few rounds: they are long, and it is memory that tells something
+            args.repeats if steps <= 20 else min(args.repeats, 5),
             args.seconds,
-        )  # beyond, three rounds: it is memory that tells something
+        )
         if args.resident and (problem.name, steps) in (("omniglot", 5), ("gpt", 20)):
             add_resident_memory(rows, problem.name, steps, args.threads)
         show(problem.name, steps, rows, gradients)

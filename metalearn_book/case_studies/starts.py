@@ -102,6 +102,8 @@ def _check_stored(stored: dict[str, Tensor]) -> None:
         if other and f"{name}:whole" in stored:
             raise ValueError(f"{name!r} is stored twice: whole, and as two factors")
         floating(True, **{key: t})
+        if t.is_meta:  # which passes as finite where only forms are tried
+            raise ValueError(f"{key} must hold numbers, got {shown(t)} on device meta")
 
 
 def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,18 +3,12 @@
 #: callable -> how many of its twenty odd calls end in an error that is not clear, in a
 #: number that is none, or in an answer to what can't be meant, as measured
 NOT_YET = {
-    # tensors without memory end in PyTorch's words; the mend makes two long chapters
-    # stale and goes with the next run of them
-    "case_studies.starts.Start": 1,
     "foundations.verification.plain_loss": 1,
     "foundations.verification.verify": 1,
     "optimization.implicit.MixedLoop": 1,
     "optimization.implicit.MixedPath": 1,
     "optimization.implicit.RunsForward": 1,
 }
-#: modules with odd calls (tensors without memory among others) that PyTorch refuses in
-#: its own words or lets through to ours, by what ran before in the process -> how many
-VARIES = {}
 #: pieces of an engine, called by it in the middle of its work: no odd calls are made
 NOT_TRIED = {
     "foundations.inner_loop.InChunks",
