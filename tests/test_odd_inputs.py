@@ -9,7 +9,7 @@ from collections import Counter
 import odd_inputs
 import pytest
 from odd_inputs import answer_to_valid, judge, odd_calls, public_callables, warm_up
-from odd_inputs.not_yet import IN_PYTHONS_WORDS, NOT_TRIED, NOT_YET
+from odd_inputs.not_tried import IN_PYTHONS_WORDS, NOT_TRIED
 
 #: the parts whose callables are tried; a module of recipes adds its own (`PARTS`)
 PARTS: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def test_every_public_callable_is_here():
     listed = set(RECIPES) | set(REASONS) | set(NOT_TRIED)
     missing = sorted(set(PUBLIC) - listed)
     assert not missing, f"no recipe in tests/odd_inputs for {', '.join(missing)}"
-    for table in (RECIPES, REASONS, NOT_TRIED, NOT_YET, {k: 0 for k, _ in EXCEPTIONS}):
+    for table in (RECIPES, REASONS, NOT_TRIED, {k: 0 for k, _ in EXCEPTIONS}):
         assert not set(table) - set(PUBLIC), f"not public: {set(table) - set(PUBLIC)}"
     assert not set(NOT_TRIED) & set(RECIPES), "these have a recipe now"
     assert len(EXCEPTIONS) + len(REASONS) <= 10
@@ -70,11 +70,7 @@ def test_odd_inputs(module):
             COUNTS[verdict] += 1
             if verdict not in ("error", "fine", "python"):
                 bad.append(f"{verdict} {key}({call}): {why}")
-        allowed = NOT_YET.get(key, 0)
-        if len(bad) > allowed:
-            wrong += [f"{key}: {len(bad)} > {allowed}", *bad]
-        elif allowed and not bad:
-            wrong.append(f"{key}: is good now, take it out of NOT_YET")
+        wrong += bad
     assert not wrong, "\n".join(wrong)
 
 

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from metalearn_book.foundations.bilevel import cross_entropy_per_task
+from metalearn_book.foundations.inner_loop import InnerLoop
 from metalearn_book.foundations.task_models import BatchStatNorm, Predictor, TaskModel
 from metalearn_book.foundations.task_models import additive_mask, call_with
 from metalearn_book.foundations.task_models import elementary_attention, is_plain_stack
 from metalearn_book.foundations.task_models import make_differentiable, matching_names
 from metalearn_book.foundations.task_models import parameter_slots, predict_one
 from metalearn_book.foundations.task_models import prediction_of, take_task
+from metalearn_book.foundations.tasks import Examples, TaskBatch
 from layers import CASES, D, IDS, PICTURES, TEXT, VECTORS, Pooled, Shared, Tied, build
 from layers import conv, flat, generator, hugging_face, network, sines, stack
 from shared import gen
@@ -728,3 +731,52 @@ def test_padding_is_found_by_the_name_of_an_argument_or_refused():
     tasks = TaskModel(build(lambda: Keyword(Summed)))
     with pytest.raises(ValueError, match="padding can't be found"):
         tasks.predict(tasks.initial(2), IDS)
+
+
+# --- the order of an image's numbers in memory --------------------------------------
+
+
+def pictures(*more: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(*layers, *more, nn.Flatten(), nn.Linear(16, 3))
+
+
+def test_query_images_have_their_channels_last_and_the_same_gradient():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 6, 2, 6, 6, generator=g), torch.arange(6).expand(3, -1) % 3
+    tasks, found = TaskBatch(Examples(x, y), Examples(x.flip(0), y)), {}
+    for how in ("turned", "as it is"):
+        loop = InnerLoop(pictures(), cross_entropy_per_task, inner_lr=0.1)
+        if how == "as it is":
+            loop.of_images = False
+        strides = loop.channels_last(x)[0].stride()
+        assert (strides[1] == 1) == (how == "turned")
+        loop.outer_loss(tasks).backward()
+        found[how] = [p.grad for p in loop.parameters()]
+    for a, b in zip(*found.values()):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class Viewed(nn.Module):
+    "Relies on the usual order."
+
+    def forward(self, x):
+        return x.view(len(x), -1)
+
+
+@pytest.mark.parametrize("part", ["view", "hook", "double", "one channel"])
+def test_the_usual_order_stays_where_another_could_matter(part):
+    x = torch.randn(3, 6, 1 if part == "one channel" else 2, 6, 6)
+    model = pictures(*([Viewed()] if part == "view" else []))
+    if part == "one channel":
+        model[0] = nn.Conv2d(1, 4, 3)
+    if part == "hook":
+        model[2].register_forward_hook(lambda *seen: None)
+    if part == "double":
+        model, x = model.double(), x.double()
+    wrapped = TaskModel(model)
+    same = wrapped.channels_last(x)
+    assert (same is x) == (part != "one channel")
+    test = wrapped.predict(wrapped.initial(3), same)
+    torch.testing.assert_close(test, wrapped.predict(wrapped.initial(3), x))

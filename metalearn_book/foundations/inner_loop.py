@@ -27,6 +27,7 @@ from .bilevel import cross_entropy_per_task
 from .self_check import CheckedModel, KeptState, leaves_of
 from .task_models import LaidOut, Params, Predictor
 from .task_models import is_plain_stack, matching_names
+from .task_models import never_compiled
 from .task_models import predict_one, prediction_of
 from .tasks import Examples, TaskBatch
 
@@ -360,9 +361,9 @@ def inner_step(
     with torch.enable_grad():
         if not outer:
             params = form((k, p.detach().requires_grad_()) for k, p in params.items())
-        per_task = self.loss_fn(
-            self.predict_all(params, support.x, support.mask), support.y, support.mask
-        )
+        x = self.channels_last(support.x) if self.first_order else support.x
+        told = self.predict_all(params, x, support.mask)
+        per_task = self.loss_fn(told, support.y, support.mask)
         if not isinstance(per_task, Tensor):
             raise ValueError(f"loss_fn must return a tensor, got {shown(per_task)}")
         total = per_task.sum()
@@ -623,7 +624,7 @@ class _Sweep(torch.autograd.Function):
         return None, None, None, *adjoint[: len(grads)], *path.grads
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #b1e4a005
-@torch._disable_dynamo  # a path that is walked twice is no graph to compile
+@never_compiled  # a path that is walked twice is no graph to compile
 def adapt_by_adjoint(
     loop: InnerStep,
     support: Examples,
@@ -664,7 +665,7 @@ def refuse_kept(names: list[str], way: str) -> None:
     walked again.
 
     names: what is kept. way: the option that would walk again."""
-    if names:
+    if names := several("names", names, str, least=0):
         raise RuntimeError(
             f"{way} evaluates the same step again, but a call changes "
             f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}, so that the "

@@ -23,7 +23,7 @@ from ..data.arguments import several, shown, whole
 from .task_models import BatchStatNorm, Params, TaskModel
 from .task_models import call_with, elementary_attention
 from .task_models import parameter_slots, take_task
-from .tasks import Examples
+from .tasks import Examples, inputs_named
 
 # %% auto #0
 __all__ = ['leaves_of', 'KeptState', 'own_prediction', 'rounding', 'largest_difference', 'CheckedModel', 'task_variants', 'twice',
@@ -351,7 +351,8 @@ def predict_all(
     """Predictions of all tasks `(B, Q, ...)`, the way that the check has left open.
     mask: `(B, Q)`, which examples are no padding."""
     if not self.one_by_one or self.is_bare(params):
-        return super(CheckedModel, self).predict(params, x, mask)
+        with inputs_named(x):
+            return super(CheckedModel, self).predict(params, x, mask)
     params = self.by_task(params)
     self.check_inputs(len(next(iter(params.values()))), x)
     tasks = enumerate(zip(*(p.unbind() for p in params.values())))

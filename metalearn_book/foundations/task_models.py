@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import inspect
 import operator
 import sys
@@ -22,16 +23,17 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_leaves
 
-from ..data.arguments import choice, real, shown, whole
+from ..data.arguments import choice, function, real, shown, whole
 from ..book.patch import patch
 
 # %% auto #0
-__all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'NOT_TOGETHER', 'BatchStatNorm', 'does_more', 'write_out_batch_norm',
-           'hold_padding', 'ElementaryWeightNorm', 'DrawnReLU', 'write_out_layers', 'additive_mask', 'attention_window',
-           'example_texts', 'answers', 'agree', 'as_evaluated', 'choose_masks', 'prepare_hugging_face', 'is_prepared',
-           'prepare_one', 'refusal', 'make_differentiable', 'elementary_attention', 'prediction_of', 'matching_names',
-           'parameter_slots', 'explain_arguments', 'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor',
-           'SharedModel', 'changes_in_training', 'makeup', 'LaidOut', 'TaskModel', 'predict_one']
+__all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'IMAGE_LAYERS', 'NOT_TOGETHER', 'BatchStatNorm', 'does_more',
+           'write_out_batch_norm', 'hold_padding', 'ElementaryWeightNorm', 'DrawnReLU', 'write_out_layers',
+           'additive_mask', 'attention_window', 'example_texts', 'answers', 'agree', 'as_evaluated', 'choose_masks',
+           'prepare_hugging_face', 'is_prepared', 'prepare_one', 'refusal', 'make_differentiable',
+           'elementary_attention', 'never_compiled', 'prediction_of', 'matching_names', 'parameter_slots',
+           'explain_arguments', 'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor', 'SharedModel',
+           'changes_in_training', 'makeup', 'LaidOut', 'is_image_stack', 'TaskModel', 'predict_one']
 
 # %% ../../nbs/foundations/40_task_models.ipynb #2329fb82
 class BatchStatNorm(nn.Module):
@@ -505,6 +507,22 @@ def elementary_attention() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
+# %% ../../nbs/foundations/40_task_models.ipynb #40ca0002
+def never_compiled(call: Callable) -> Callable:
+    """The same function, which `torch.compile` runs as it is where it comes to it."""
+    call, left_out = function("call", call), None
+
+    @functools.wraps(call)
+    def run(*args, **kwargs):
+        nonlocal left_out
+        if "torch._dynamo" not in sys.modules:
+            return call(*args, **kwargs)
+        if left_out is None:
+            left_out = torch.compiler.disable(call)
+        return left_out(*args, **kwargs)
+
+    return run
+
 # %% ../../nbs/foundations/40_task_models.ipynb #d72e3d8e
 def prediction_of(output) -> Tensor:
     """The predictions in what a model returns: the tensor itself, or the logits of a
@@ -695,6 +713,7 @@ class Predictor:
     def __call__(self, x, mask: Tensor | None = None) -> Tensor:
         """Predictions for x. mask: `(B, Q)`, which examples are no padding; only
         BatchNorm with batch statistics looks at it."""
+        x = self.loop.channels_last(x)
         if mask is None:
             return self.loop.predict(self._params, x)
         return self.loop.predict(self._params, x, mask)
@@ -752,6 +771,7 @@ def note_kinds(self: SharedModel, named: dict[str, nn.Module]) -> None:
     self.restless = {n: m for n, m in named.items() if changes_in_training(m)}
     self.norms = [m for m in parts if isinstance(m, BatchStatNorm)]
     self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in parts)
+    self.of_images = self.convolutional and is_image_stack(self.model)
     self.one_by_one = any(getattr(m, "one_task_at_a_time", False) for m in parts)
     self.may_attend = not all(
         isinstance(m, BatchStatNorm)
@@ -872,10 +892,49 @@ def chunk_size(self: SharedModel, n_tasks: int) -> int:
         return n_tasks
     return 1 if next(self.model.parameters()).device.type == "cpu" else n_tasks
 
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b82
+#: layers that take images with the channels last in memory, and what may follow them
+IMAGE_LAYERS = (
+    nn.Conv2d,
+    BatchStatNorm,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Flatten,
+    nn.Linear,
+    *ELEMENTWISE,
+)
+
+
+def is_image_stack(model: nn.Module) -> bool:
+    "Is `model` a stack of such layers only, without hooks that see what passes?"
+    if model._forward_hooks or model._forward_pre_hooks or model._backward_hooks:
+        return False
+    if model._backward_pre_hooks or "forward" in model.__dict__:
+        return False
+    if type(model) is nn.Sequential:
+        return all(is_image_stack(m) for m in model)
+    return type(model) in IMAGE_LAYERS
+
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b83
+@patch
+def channels_last(self: SharedModel, x):
+    """The same images `(B, Q, C, H, W)`, in memory with the channels last where a pass
+    that is differentiated once is faster so; all other inputs as they are."""
+    if not self.of_images or not isinstance(x, Tensor) or x.dim() != 5:
+        return x
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return x
+    if self.chunk_size(len(x)) > 1 and len(x) > 1:
+        return x  # vmap chooses an order of its own
+    flat = x.flatten(0, 1).clone(memory_format=torch.channels_last)
+    return flat.unflatten(0, x.shape[:2])
+
 # %% ../../nbs/foundations/40_task_models.ipynb #b1e4a008
 class TaskModel(SharedModel):
     "Predictions of all tasks, each with its own adapted parameters."
 
+    @never_compiled
     def predict_one(self, params: Params, x, mask: Tensor | None = None) -> Tensor:
         """Predictions `(Q, ...)` of a single task, without vmap. mask: as in
         `predict`, `(Q,)`."""
@@ -890,6 +949,7 @@ class TaskModel(SharedModel):
 
 # %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b71
 @patch
+@never_compiled
 def predict_together(
     self: TaskModel, params: Params, x, mask: Tensor | None = None
 ) -> Tensor:
@@ -931,6 +991,8 @@ def check_inputs(self: TaskModel, n_tasks: int, x) -> None:
                 "x is a tensor, or a dict of tensors by the names of the model's "
                 f"arguments; got {type(x if value is x else value).__name__}"
             )
+        if value.is_meta and not next(self.model.parameters()).is_meta:
+            raise ValueError(f"x must hold numbers, got {shown(value)} on device meta")
         if value.dim() == 0 or len(value) != n_tasks:
             raise ValueError(
                 f"the parameters are those of {n_tasks} tasks, but an input has shape "
@@ -986,6 +1048,7 @@ def runs_as_stack(self: TaskModel, x) -> bool:
     return plain and x.dim() > 2 and is_plain_stack(self.model)
 
 # %% ../../nbs/foundations/40_task_models.ipynb #0c5e042e
+@never_compiled
 def predict_one(
     model: nn.Module, params: Params, x, predict_fn: Callable = prediction_of
 ) -> Tensor:

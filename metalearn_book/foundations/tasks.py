@@ -275,7 +275,7 @@ def check_features(z: Tensor, y: Tensor) -> None:
 _MISFIT = (
     r"shape|size of tensor|size mismatch|sizes|must match|[Dd]imension|unflatten"
     r"|\b[1-6]-?D\b|start_dim|same dtype|scalar type|batch[12]|weight of size"
-    r"|index out of range"
+    r"|index out of range|dtypes must|expected device|on the same device"
 )
 
 

@@ -248,8 +248,8 @@ def difference_error(
 # %% ../../nbs/foundations/55_verification.ipynb #c5500023
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: `rows` of mode, check, difference (relative, the largest),
-    allowed, ok (None: refused or not defined) and a note."""
+    """What `verify` found: `rows` of mode, check, difference (relative, the largest;
+    None: it did not run), allowed, ok (None: refused or not defined) and a note."""
 
     rows: list[dict]
 
@@ -263,7 +263,7 @@ class Verification:
         wrong = [r for r in self.rows if r["ok"] is False]
         if wrong:
             said = "; ".join(
-                f"{r['mode']}, {r['check']}: off by {r['difference']:.2g}"
+                f"{r['mode']}, {r['check']}: {_how_far(r['difference'])}"
                 f"{', ' + r['note'] if r['note'] else ''}"
                 for r in wrong[:3]
             )
@@ -283,6 +283,10 @@ class Verification:
 
     def __str__(self) -> str:
         return str(self.table())
+
+
+def _how_far(difference: float | None) -> str:
+    return "did not run" if difference is None else f"off by {difference:.2g}"
 
 # %% ../../nbs/foundations/55_verification.ipynb #c5500024
 def gradient_of(
@@ -389,11 +393,14 @@ class Witnesses:
             self.state.restore()
         return self.found[first_order]
 
-    def add(self, mode: str, check: str, difference: float, allowed: float, note=""):
+    def add(
+        self, mode: str, check: str, difference: float | None, allowed: float, note=""
+    ):
         """One row; None as allowed: the check is not defined here.
 
         mode, check, difference, note: as in `Verification`."""
-        ok = None if allowed is None else bool(difference <= allowed)
+        close = difference is not None and bool(difference <= (allowed or 0))
+        ok = None if allowed is None else close
         row = {"mode": mode, "check": check, "difference": difference}
         self.rows.append(row | {"allowed": allowed, "ok": ok, "note": note})
 
@@ -479,7 +486,7 @@ def check_mode(w: Witnesses, mode: str, options: dict, tolerance: float) -> None
     except Exception as error:
         w.state.restore()
         needed = tolerance if mode == "as it is" else None
-        w.add(mode, "runs", float("nan"), needed, first_words(error))
+        w.add(mode, "runs", None, needed, first_words(error))
         return
     check = "one task at a time" if w.loop is None else "plain loop"
     try:
@@ -490,7 +497,7 @@ def check_mode(w: Witnesses, mode: str, options: dict, tolerance: float) -> None
         w.add(mode, check, max(gap, off), tolerance, note)
     except Exception as error:
         w.state.restore()
-        w.add(mode, check, float("nan"), tolerance, first_words(error))
+        w.add(mode, check, None, tolerance, first_words(error))
     if not first_order and w.slopes is not None:
         error = difference_error(grads, w.slopes, w.directions)
         w.add(mode, "differences", error, allowed)
@@ -514,7 +521,7 @@ def check_predictions(w: Witnesses, tolerance: float) -> None:
             parts = [together[b][rows]], [alone[0][rows]]
             gap = max(gap, largest_difference(*parts, 1e-9))
     except Exception as error:
-        gap, note = float("nan"), first_words(error)
+        gap, note = None, first_words(error)
     w.state.restore()
     w.add("as it is", "predictions alone", gap, tolerance, note)
 
@@ -537,7 +544,7 @@ def check_masks(w: Witnesses, tolerance: float) -> None:
             values.append(outer_objective(w.learner)(batch))
         gap = largest_difference(values[1:], values[:1])
     except Exception as error:
-        gap, note = float("nan"), first_words(error)
+        gap, note = None, first_words(error)
     w.state.restore()
     w.add("as it is", "other padding", gap, tolerance, note)
 

@@ -22,9 +22,10 @@ The last three fail."""
 
 from __future__ import annotations
 
-import ast
+
 import contextlib
 import dataclasses
+import dis
 import functools
 import importlib
 import inspect
@@ -357,16 +358,7 @@ def finite(value, most: float = math.inf) -> bool:
     return True
 
 
-@functools.cache
-def _raises(path: str) -> set[int]:
-    "The lines of a file on which a `raise` stands."
-    tree = ast.parse(Path(path).read_text())
-    return {
-        line
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Raise)
-        for line in range(node.lineno, node.end_lineno + 1)
-    }
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def own_error(error: BaseException) -> bool:
@@ -379,7 +371,8 @@ def own_error(error: BaseException) -> bool:
         frame, depth = frame.tb_next, depth + 1
     path = frame.tb_frame.f_code.co_filename
     if path.startswith(ROOT):
-        return frame.tb_lineno in _raises(path) or _at_the_call(error)
+        code, at = frame.tb_frame.f_code.co_code, frame.tb_lasti
+        return code[at] == _RAISE or _at_the_call(error)
     return not path.startswith("<") and depth == 1 and _at_the_call(error)
 
 

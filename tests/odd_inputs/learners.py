@@ -236,6 +236,7 @@ OTHER: dict[str, dict] = {
                                   "causal": lambda: True,
                                   "dtype": lambda: torch.float32},
     "task_models.agree": {"ours": lambda: [vectors(3)], "theirs": lambda: [vectors(3)]},
+    "task_models.never_compiled": {"call": lambda: len},
     "task_models.prediction_of": {"output": VEC(2, 3)},
     "verification.slope_along": {"fn": lambda: lambda: torch.ones(()),
                                  "leaves": lambda: [vectors(3)],
@@ -387,7 +388,7 @@ def adapts(learner):
 RECORDS = {"foundations.encoders.EncodeStats", "foundations.training.History",
            "foundations.training.Best", "optimization.implicit.ImplicitReport",
            "optimization.implicit.Solution"}  # fmt: skip
-#: their valid arguments need an engine in the middle of its work: they are in NOT_YET
+#: their valid arguments need an engine in the middle of its work: they are in NOT_TRIED
 PIECES = """self_check.other_padding task_models.example_texts task_models.answers
     task_models.LaidOut
     task_models.prepare_one task_models.run_stack task_models.predict_one
@@ -435,4 +436,4 @@ for _key, _fn in public_callables(PARTS).items():
     try:
         RECIPES[_key] = by_names(_key, _fn)
     except (KeyError, ValueError):
-        pass  # has to be in NOT_YET
+        pass  # has to be in NOT_TRIED
