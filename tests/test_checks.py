@@ -154,6 +154,13 @@ def test_no_false_alarm(tmp_path, text):
     assert problems(tmp_path, md(text)) == []
 
 
+def test_an_internal_export_stands_alone_too(tmp_path):
+    cell = "#| exporti\ndef f():\n    return 1"
+    assert problems(tmp_path, code(cell)) == []
+    (found,) = problems(tmp_path, code(cell.replace("exporti", "exporti part.b")))
+    assert "'#| exporti' must stand alone" in found
+
+
 @pytest.mark.parametrize(
     "cell, message",
     [

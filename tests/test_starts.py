@@ -217,6 +217,7 @@ def test_the_record_is_what_json_gives_back(start, tmp_path):
         deep = [deep]
     for wrong, message in [
         ({"x": {1, 2}}, "what JSON can hold"),
+        ({"x": {1: 2, "1": 3}}, "two keys are one as text"),
         ({"x": "\ud800"}, "what JSON can hold"),
         ({"x": deep}, "what JSON can hold"),
         ({"kind": "other"}, "kind must be one of 'encoder', 'tagger'"),

@@ -180,7 +180,7 @@ def code_problems(cell: dict) -> Iterator[str]:
         yield "a '#|' line must stand at the top of its cell"
     for line in source.split("\n")[: len(directives) + 1]:
         if m := re.match(
-            r"#\|\s*(export|exporti|exports|hide|default_exp)\s*(:.*|.+)?$", line
+            r"#\|\s*(exporti|exports|export|hide|default_exp)\s*(:.*|.+)?$", line
         ):
             if (m[2] or "").startswith(":"):
                 yield f"write '#| {m[1]}' without a colon"

@@ -124,12 +124,19 @@ def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 KINDS = {"encoder": "FewShotClassifier", "tagger": "FewShotTagger"}
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    "A dict whose keys are still different as texts."
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"two keys are one as text: {[k for k, _ in pairs]}")
+    return dict(pairs)
+
+
 def _record(about: dict) -> dict:
     "A copy of what is said about a start, as JSON gives it back."
     if not isinstance(about, dict):
         raise ValueError(f"about of a start must be a dict, got {shown(about)}")
     try:
-        about = json.loads(json.dumps(about))
+        about = json.loads(json.dumps(about), object_pairs_hook=_once)
         checksum(about)
     except (TypeError, ValueError, RecursionError) as e:
         raise ValueError(f"about of a start must be what JSON can hold ({e})") from e

@@ -26,8 +26,7 @@ from .task_models import parameter_slots, take_task
 from .tasks import Examples, inputs_named
 
 # %% auto #0
-__all__ = ['leaves_of', 'KeptState', 'own_prediction', 'rounding', 'largest_difference', 'CheckedModel', 'task_variants', 'twice',
-           'quiet', 'as_it_was', 'other_padding']
+__all__ = ['leaves_of', 'KeptState', 'rounding', 'largest_difference', 'CheckedModel', 'task_variants', 'twice', 'as_it_was']
 
 # %% ../../nbs/foundations/48_self_check.ipynb #b5000002
 def leaves_of(*outputs: Tensor) -> list[Tensor]:

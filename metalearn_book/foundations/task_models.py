@@ -29,11 +29,10 @@ from ..book.patch import patch
 # %% auto #0
 __all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'IMAGE_LAYERS', 'NOT_TOGETHER', 'BatchStatNorm', 'does_more',
            'write_out_batch_norm', 'hold_padding', 'ElementaryWeightNorm', 'DrawnReLU', 'write_out_layers',
-           'additive_mask', 'attention_window', 'example_texts', 'answers', 'agree', 'as_evaluated', 'choose_masks',
-           'prepare_hugging_face', 'is_prepared', 'prepare_one', 'refusal', 'make_differentiable',
-           'elementary_attention', 'never_compiled', 'prediction_of', 'matching_names', 'parameter_slots',
-           'explain_arguments', 'call_with', 'take_task', 'is_plain_stack', 'run_stack', 'Predictor', 'SharedModel',
-           'changes_in_training', 'makeup', 'LaidOut', 'is_image_stack', 'TaskModel', 'predict_one']
+           'additive_mask', 'attention_window', 'agree', 'as_evaluated', 'prepare_hugging_face', 'refusal',
+           'make_differentiable', 'elementary_attention', 'never_compiled', 'prediction_of', 'matching_names',
+           'parameter_slots', 'take_task', 'is_plain_stack', 'Predictor', 'SharedModel', 'changes_in_training',
+           'makeup', 'is_image_stack', 'TaskModel']
 
 # %% ../../nbs/foundations/40_task_models.ipynb #2329fb82
 class BatchStatNorm(nn.Module):

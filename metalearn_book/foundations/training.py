@@ -32,7 +32,7 @@ from .tasks import TaskBatch
 
 # %% auto #0
 __all__ = ['NotFinite', 'meta_step', 'History', 'Best', 'save_checkpoint', 'load_checkpoint', 'Run', 'hyperparameters',
-           'describe_run', 'run_differences', 'resume', 'Update', 'Validation', 'Checkpoint', 'meta_train']
+           'describe_run', 'run_differences', 'Update', 'Validation', 'Checkpoint', 'meta_train']
 
 # %% ../../nbs/foundations/60_training.ipynb #5e0c17a4
 from ..data.arguments import function, real, switch, whole

@@ -25,11 +25,9 @@ from .task_models import take_task
 from .tasks import TaskBatch, inputs_named
 
 # %% auto #0
-__all__ = ['wide', 'objects_of', 'engines_of', 'in_float64', 'wide_tasks', 'plain_loss', 'plain_prediction', 'plain_task',
-           'outer_objective', 'plain_engine', 'plain_predictions', 'reference_loss', 'random_direction', 'slope_along',
-           'difference_error', 'Verification', 'gradient_of', 'gradient_gap', 'modes_of', 'engines_set', 'Witnesses',
-           'leaves_and_names', 'outside_leaves', 'first_words', 'check_mode', 'check_predictions', 'check_masks',
-           'verify', 'repeats']
+__all__ = ['wide', 'objects_of', 'engines_of', 'in_float64', 'wide_tasks', 'plain_loss', 'outer_objective', 'plain_engine',
+           'plain_predictions', 'reference_loss', 'random_direction', 'slope_along', 'Verification', 'leaves_and_names',
+           'outside_leaves', 'verify', 'repeats']
 
 # %% ../../nbs/foundations/55_verification.ipynb #c5500015
 def wide(value):

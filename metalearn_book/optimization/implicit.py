@@ -30,9 +30,9 @@ from ..foundations.tasks import Examples, TaskBatch, inputs_named
 from .maml import MAML
 
 # %% auto #0
-__all__ = ['SOLVERS', 'check_lam', 'ProximalAnswer', 'to_rows', 'from_rows', 'ReverseProducts', 'forward_product',
-           'ForwardProducts', 'Solution', 'conjugate_gradient', 'neumann', 'solve_dense', 'Proximal', 'ImplicitReport',
-           'inner_residual', 'SolvesBackward', 'RunsForward', 'ImplicitLoop', 'ImplicitMAML', 'MixedPath', 'MixedLoop']
+__all__ = ['SOLVERS', 'check_lam', 'ProximalAnswer', 'to_rows', 'from_rows', 'ReverseProducts', 'ForwardProducts', 'Solution',
+           'conjugate_gradient', 'neumann', 'solve_dense', 'Proximal', 'ImplicitReport', 'inner_residual',
+           'SolvesBackward', 'RunsForward', 'ImplicitLoop', 'ImplicitMAML', 'MixedPath', 'MixedLoop']
 
 # %% ../../nbs/optimization/40_implicit.ipynb #e35e761a
 def check_lam(lam: float) -> float:
