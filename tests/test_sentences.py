@@ -112,7 +112,7 @@ def test_what_the_low_rank_chapter_says_about_its_searches():
         (float(mean.replace("−", "-")), float(ci))
         for kind in ("LoRA", "top layer")
         for mean, ci in re.findall(
-            rf"^{kind} +0\.0+3 .*  (−?[\d.]+) ± ([\d.]+)$", text, re.M
+            rf"^{kind} +0\.0+3 .* ± .*  (−?[\d.]+) ± ([\d.]+)$", text, re.M
         )
     ]
     assert abs(lora) < lora_ci and top < -top_ci
