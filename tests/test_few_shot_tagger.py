@@ -332,6 +332,41 @@ def test_characters_and_words_fit_alike(start, pool, episode):
     assert a == b
 
 
+def bioes(tags):
+    "The same mentions, with their last words marked."
+    out = []
+    for tag, after in zip(tags, [*tags[1:], "O"]):
+        goes_on = after == "I-" + tag[2:]
+        last = {"B": "S", "I": "E"}
+        out.append(tag if tag == "O" or goes_on else last[tag[0]] + tag[1:])
+    return out
+
+
+@pytest.mark.parametrize("form", ["numbers", "columns", "BIOES", "spans of words"])
+def test_all_forms_of_examples_fit_alike(start, pool, episode, form):
+    examples = episode.sentences(pool)
+    names = sorted(
+        {t for _, tags in examples for t in tags}, key=lambda t: (t != "O", t)
+    )
+    numbers = [[names.index(t) for t in tags] for _, tags in examples]
+    given, options = {
+        "numbers": (
+            [{"tokens": w, "ner_tags": n} for (w, _), n in zip(examples, numbers)],
+            {"label_names": names},
+        ),
+        "columns": (
+            {"tokens": [np.array(w) for w, _ in examples], "ner_tags": numbers},
+            {"label_names": names},
+        ),
+        "BIOES": ([(w, bioes(t)) for w, t in examples], {}),
+        "spans of words": ([(w, mentions_of(t)) for w, t in examples], {}),
+    }[form]
+    text = [" ".join(words) for words in pool.tokens[:10]]
+    make = lambda: FewShotTagger(start, steps=2)
+    expected = make().fit(examples).predict(text)
+    assert make().fit(given, **options).predict(text) == expected
+
+
 def test_one_type_only(start, pool):
     kind = pool.classes[0]
     one = pool.where(classes=kind)
