@@ -45,7 +45,7 @@ KEPT = ROOT / "_build" / "meta_gpt2"
 NAME = "benchmarks/meta_gpt2"
 LENGTH, N_QUERY, SHOTS = 64, 8, (1, 4, 16)
 OUTER, FACTORS = (3e-4, 1e-3), (0.25, 0.5, 1.0, 2.0)
-LEARNED = {"learn_lr": "tensor", "rate_lr": 3e-3}
+LEARNED = {"learn_lr": "tensor", "rate_lr": 1e-3}
 OPTIONS = {"maml": LEARNED, "fomaml": LEARNED, "reptile": {}, "joint": {}}
 
 

@@ -31,7 +31,7 @@ GROUPS = {
     place: [f"<headline> {place} is {a} and {b}" for a in WORDS for b in WORDS]
     for place in ("rome", "oslo", "lima")
 }
-TOKENIZER = small_gpt.train_tokenizer(sum(GROUPS.values(), []), 280)
+TOKENIZER = small_gpt.train_tokenizer(sum(GROUPS.values(), []), 330)
 RUN = {"steps": 2, "tasks_per_step": 2, "progress": False}
 
 
@@ -41,7 +41,7 @@ def gen(seed=0):
 
 def gpt(context=40):
     torch.manual_seed(0)
-    return small_gpt.SmallGPT(small_gpt.GPTConfig(280, context, 8, 1, 2)).eval()
+    return small_gpt.SmallGPT(small_gpt.GPTConfig(330, context, 8, 1, 2)).eval()
 
 
 def tasks(k_shot=2, n_query=2, length=12):
