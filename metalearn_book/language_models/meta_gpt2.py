@@ -282,7 +282,7 @@ class _Joint(nn.Module):
         logits = self.predict(self.model(both.x.flatten(0, 1)))
         return causal_loss(logits, both.y.flatten(0, 1))
 
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #e6524dd3
+# %% ../../nbs/language_models/20_meta_gpt2.ipynb #27736040
 def _trained_by(method: str, learner: MetaGPT2, seed: int, options: dict) -> nn.Module:
     "The module whose forward is the outer loss of a method, on the learner's model."
     loop = learner.loop
@@ -303,7 +303,18 @@ def _groups_of(module: nn.Module, outer_lr: float, rate_lr: float | None) -> lis
     lr = outer_lr if rate_lr is None else rate_lr
     return groups + ([{"params": rates, "lr": lr}] if rates else [])
 
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #6bc41937
+
+def _update(module: nn.Module, steps: int, outer_lr: float, rate_lr, clip) -> Update:
+    "Adam, which reaches its rates after a tenth of the steps."
+    warm = max(steps // 10, 1)
+    rise = lambda step: min(1.0, (step + 1) / warm)
+    return Update(
+        optimizer=torch.optim.Adam(_groups_of(module, outer_lr, rate_lr), lr=outer_lr),
+        schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(o, rise),
+        clip_norm=clip,
+    )
+
+# %% ../../nbs/language_models/20_meta_gpt2.ipynb #9fa72584
 def meta_learning(
     model: nn.Module,  # a causal language model; it stays as it is
     tasks: TextTasks,  # or anything whose `sample` gives tasks of texts
@@ -326,6 +337,7 @@ def meta_learning(
     and what `MetaGPT2` refuses; RuntimeError for a loss that is not finite."""
     method, steps = choice("method", method, METHODS), whole("steps", steps)
     outer_lr = real("outer_lr", outer_lr, above=0)
+    rate_lr = None if rate_lr is None else real("rate_lr", rate_lr, above=0)
     tokenizer = getattr(tasks, "tokenizer", None) if tokenizer is None else tokenizer
     options = {"inner_lr": inner_lr, "inner_steps": inner_steps, **inner}
     first = {"first_order": method != "maml" or inner.get("first_order", False)}
@@ -333,15 +345,10 @@ def meta_learning(
     own = {"length": length, **options, **first}
     learner = MetaGPT2(copy.deepcopy(model), tokenizer, **own)
     module = _trained_by(method, learner, seed, options)
-    groups = _groups_of(module, outer_lr, rate_lr)
-    warm = max(steps // 10, 1)
-    update = Update(
-        optimizer=torch.optim.Adam(groups, lr=outer_lr),
-        schedule=lambda o: torch.optim.lr_scheduler.LambdaLR(
-            o, lambda step: min(1.0, (step + 1) / warm)
-        ),
-        clip_norm=None if method == "reptile" else 1.0,
-    )
+    clip = (
+        None if method == "reptile" else 1.0
+    )  # its "gradient" is a way, of any length
+    update = _update(module, steps, outer_lr, rate_lr, clip)
     learner.history = meta_train(
         module, tasks, steps=steps, tasks_per_step=tasks_per_step, outer_lr=outer_lr,
         update=update, seed=seed, progress=progress,
