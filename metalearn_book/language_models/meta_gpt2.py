@@ -314,7 +314,7 @@ def _update(module: nn.Module, steps: int, outer_lr: float, rate_lr, clip) -> Up
         clip_norm=clip,
     )
 
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #9fa72584
+# %% ../../nbs/language_models/20_meta_gpt2.ipynb #e5ea254a
 def meta_learning(
     model: nn.Module,  # a causal language model; it stays as it is
     tasks: TextTasks,  # or anything whose `sample` gives tasks of texts
@@ -322,7 +322,7 @@ def meta_learning(
     tokenizer=None,  # None: that of the tasks
     method: str = "maml",  # one of METHODS
     steps: int = 120,  # outer steps
-    tasks_per_step: int = 4,
+    tasks_per_step: int = 4,  # tasks of an outer step
     inner_lr: float = 0.05,
     inner_steps: int = 3,
     outer_lr: float = 3e-4,  # of Adam, reached after a tenth of the steps
