@@ -29,10 +29,10 @@ from ..book.patch import patch
 # %% auto #0
 __all__ = ['ELEMENTARY', 'Params', 'ELEMENTWISE', 'IMAGE_LAYERS', 'NOT_TOGETHER', 'BatchStatNorm', 'does_more',
            'write_out_batch_norm', 'hold_padding', 'ElementaryWeightNorm', 'DrawnReLU', 'write_out_layers',
-           'additive_mask', 'attention_window', 'agree', 'as_evaluated', 'prepare_hugging_face', 'refusal',
-           'make_differentiable', 'elementary_attention', 'never_compiled', 'prediction_of', 'matching_names',
-           'parameter_slots', 'take_task', 'is_plain_stack', 'Predictor', 'SharedModel', 'changes_in_training',
-           'makeup', 'is_image_stack', 'TaskModel']
+           'additive_mask', 'attention_window', 'agree', 'as_evaluated', 'prepare_hugging_face', 'is_prepared',
+           'refusal', 'make_differentiable', 'elementary_attention', 'never_compiled', 'prediction_of',
+           'matching_names', 'parameter_slots', 'take_task', 'is_plain_stack', 'Predictor', 'SharedModel',
+           'changes_in_training', 'makeup', 'is_image_stack', 'TaskModel']
 
 # %% ../../nbs/foundations/40_task_models.ipynb #2329fb82
 class BatchStatNorm(nn.Module):
@@ -417,7 +417,7 @@ def is_prepared(module: nn.Module) -> bool:
     hooks = [h for place in places for h in place._forward_pre_hooks.values()]
     return _prepare_inputs in hooks or _no_cache in hooks
 
-
+# %% ../../nbs/foundations/40_task_models.ipynb #4d1a0b32
 def prepare_one(module: nn.Module) -> tuple[list[str], bool]:
     """Eager attention and masks for one Hugging Face model: the changes, and whether it
     could be tried out."""

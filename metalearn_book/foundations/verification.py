@@ -26,8 +26,8 @@ from .tasks import TaskBatch, inputs_named
 
 # %% auto #0
 __all__ = ['wide', 'objects_of', 'engines_of', 'in_float64', 'wide_tasks', 'plain_loss', 'outer_objective', 'plain_engine',
-           'plain_predictions', 'reference_loss', 'random_direction', 'slope_along', 'Verification', 'leaves_and_names',
-           'outside_leaves', 'verify', 'repeats']
+           'plain_predictions', 'reference_loss', 'random_direction', 'slope_along', 'Verification', 'gradient_gap',
+           'modes_of', 'leaves_and_names', 'outside_leaves', 'first_words', 'verify', 'repeats']
 
 # %% ../../nbs/foundations/55_verification.ipynb #c5500015
 def wide(value):
@@ -303,7 +303,7 @@ def gradient_of(
     filled = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found)]
     return value.detach(), filled
 
-
+# %% ../../nbs/foundations/55_verification.ipynb #c550002a1
 def gradient_gap(
     ours: list[Tensor], reference: list[Tensor], names: list[str]
 ) -> tuple[float, str]:
@@ -341,7 +341,7 @@ def modes_of(learner: nn.Module, loop: Steps | None, n_tasks: int) -> dict[str, 
         modes["first order"] = {"first_order": True}
     return modes
 
-
+# %% ../../nbs/foundations/55_verification.ipynb #c550002b1
 @contextmanager
 def engines_set(learner: nn.Module, options: dict) -> Iterator[None]:
     """The engines of `learner` with other options while the block runs.
@@ -469,7 +469,7 @@ def first_words(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:140]}{' ...' if len(text) > 140 else ''}"
 
-
+# %% ../../nbs/foundations/55_verification.ipynb #c550002d1
 def check_mode(w: Witnesses, mode: str, options: dict, tolerance: float) -> None:
     """Add the rows of one mode: its loss and gradient against both witnesses.
 
