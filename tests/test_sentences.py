@@ -147,3 +147,25 @@ def test_what_the_pretrained_chapter_says_about_the_correction():
     borders = re.findall(r"^by [^ ]+( three)? +(−?[\d.]+) ", text, re.M)
     assert len(borders) == 4 and all(b.startswith("−") for _, b in borders)
     assert float(re.search(r"log-odds lie above (\S+);", text)[1]) > 0
+
+
+def test_what_the_small_model_chapter_says_about_fine_tuning():
+    stored = numbers("language_models/10_small_gpt")
+    change, tried = stored["change"], stored["rates of fine-tuning"]
+    total = {r["rate"]: sum(v for k, v in r.items() if k != "rate") for r in tried}
+    assert min(total, key=total.get) == max(total)  # the largest of three is chosen
+    chosen = next(r for r in tried if r["rate"] == max(total))
+    assert chosen["dialogue"] < tried[0]["dialogue"] - 0.05  # its own services gain
+    other = change["dialogue, replay False"]["dialogue"]
+    assert other["mean"] > other["ci95"]  # other services get worse
+    for name, row in change.items():  # the other kinds, and all with old texts
+        for kind, cell in row.items():
+            if kind != name.split(",")[0]:
+                assert cell["mean"] > cell["ci95"], (name, kind)
+    text = outputs_of("language_models/10_small_gpt")
+    own = re.search(r"changes bits per byte by .* (−[\d.]+) ± ([\d.]+) \(abstr", text)
+    assert float(own[1].replace("−", "-")) < -2 * float(own[2])  # clearly
+    shares = re.findall(
+        r"^fine-tuned on \w+ +([\d.]+) +([\d.]+) +([\d.]+)$", text, re.M
+    )
+    assert min(float(v) for row in shares for v in row) == 92.0  # 46 of 50
