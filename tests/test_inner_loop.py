@@ -605,6 +605,25 @@ def test_memory_of_the_sweep_is_flat():
     )
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_step_of_the_sweep_frees_its_graph(outside, monkeypatch):
+    "Kept only where the loss took a tensor from outside; it cost a fifth of the peak."
+    kept, grad = [], torch.autograd.grad
+
+    def watched(*args, **options):
+        if "retain_graph" in options:
+            kept.append(options["retain_graph"])
+        return grad(*args, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    made = 2 * torch.ones((), requires_grad=True)
+    scale = made if outside else 2.0
+    loss = lambda p, y, m=None: scale * ((p - y) ** 2).mean((1, 2))
+    loop = InnerLoop(plain(), loss, inner_steps=3, memory="adjoint")
+    loop.outer_loss(SinusoidTasks().sample(4, generator(1))).backward()
+    assert len(kept) >= 3 and set(kept) == {outside}
+
+
 def test_chunks_hold_one_graph_at_a_time():
     torch.manual_seed(0)
     model, tasks = (

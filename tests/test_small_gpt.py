@@ -3,7 +3,9 @@ refused."""
 
 from __future__ import annotations
 
+import ast
 import copy
+import gc
 import math
 import os
 import signal
@@ -523,6 +525,27 @@ def test_a_damaged_model_is_refused_and_made_again(cache, file, how):
         S.small_model("gpt-tiny")
     S.build_models(["gpt-tiny"], progress=False)
     S.small_model("gpt-tiny")
+
+
+def test_the_key_of_a_model_is_found_while_finalizers_parse():
+    "Python before 3.11.8 counts wrong where a parse begins inside another."
+    key, parsed = S._model_key("gpt-tiny"), []
+
+    def parses(phase, info, depth=6):
+        if depth:
+            return parses(phase, info, depth - 1)
+        parsed.append(ast.parse("1"))
+
+    kept = gc.get_threshold()
+    gc.callbacks.append(parses)
+    gc.set_threshold(50, 2, 2)
+    try:
+        again = S._model_key("gpt-tiny")
+        junk = [[i] for i in range(1000)]
+    finally:
+        gc.callbacks.remove(parses)
+        gc.set_threshold(*kept)
+    assert again == key and parsed and junk and gc.isenabled()
 
 
 def test_the_key_follows_recipe_code_and_data(cache, monkeypatch):

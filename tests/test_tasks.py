@@ -4,6 +4,7 @@ and uniform.
 
 import itertools
 import math
+import warnings
 from collections import Counter
 
 import pytest
@@ -260,6 +261,28 @@ def test_dict_inputs_and_devices():
     )
     doubled = batch.support.map(lambda t: t.repeat(2, 1, *[1] * (t.dim() - 2)))
     assert doubled.n_tasks == 6 and doubled.n_items == 2
+
+
+def test_a_batch_that_fills_the_memory_says_so():
+    "80 examples of 4 + 16 bytes are a gigabyte at 625,000 tasks."
+    pool = ClassTasks(torch.zeros(200, 1), list(range(5)) * 40, n_way=5, k_shot=1)
+    with pytest.warns(UserWarning, match=r"n_tasks=625,000 is one batch of 1.0 GB"):
+        T._warn_of_size(625_000, 80 * 20)
+    stopped = pytest.raises(RuntimeError, match="before anything is drawn")
+
+    def stop(*args):
+        raise RuntimeError("before anything is drawn")
+
+    pool.draw_classes = stop
+    with stopped, pytest.warns(UserWarning, match=r"n_tasks=1,000,000 .* 1.6 GB"):
+        pool.sample(10**6, seeded())
+    with warnings.catch_warnings(), pytest.raises(RuntimeError, match="before any"):
+        warnings.simplefilter("error")
+        pool.sample(600_000, seeded())
+    sines = SinusoidTasks()
+    sines.amplitude = None
+    with pytest.raises(TypeError), pytest.warns(UserWarning, match=r"1.1 GB"):
+        sines.sample(7_000_000, seeded())
 
 
 @pytest.mark.parametrize(

@@ -305,9 +305,14 @@ class InnerStep(CheckedModel):
         self.check_finite, self.unused = check_finite, unused
         self._second_order_checked = False
         like = model.get_parameter(self.adapted[0])
-        table = rates(self.adapted).to(
-            like.device, torch.promote_types(like.dtype, torch.float32)
-        )
+        table = rates(self.adapted)
+        if not isinstance(table, Tensor):
+            raise ValueError(
+                "rates must return a tensor `(steps or 1, tensors or 1)`, got "
+                f"{shown(table)}"
+            )
+        wide = torch.promote_types(like.dtype, torch.float32)
+        table = table.to(like.device, wide)
         if learn_lr:
             self.inner_lr = nn.Parameter(table)
         else:
@@ -511,6 +516,19 @@ def walk(
     return params, state, self.random_state()
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #bf8bf0c9
+def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
+    """Whether a graph holds an operation older than `number`, a `_sequence_nr`."""
+    todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            if node._sequence_nr() < number:
+                return True
+            todo += [before for before, _ in node.next_functions if before is not None]
+    return False
+
+
 @patch
 def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
     """One step of Eq. (IL-2): the adjoint of the state before step t from that
@@ -524,6 +542,7 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
     ]
     self.set_random(here[2])
     with torch.enable_grad():
+        now = torch.ones((), requires_grad=True).clone().grad_fn._sequence_nr()
         params, state, _ = self.loop.inner_step(
             self.support, t, *tree_unflatten(leaves, spec)
         )
@@ -533,13 +552,15 @@ def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
             if isinstance(o, Tensor) and o.requires_grad and a is not None
         ]
         wanted = [v for v in leaves if isinstance(v, Tensor)]
-        self.check_leaves(t, [o for o, _ in pairs], wanted)
+        ends = [o for o, _ in pairs]
+        self.check_leaves(t, ends, wanted)
         found = torch.autograd.grad(
-            [o for o, _ in pairs],
+            ends,
             wanted + self.sources,
             [a for _, a in pairs],
             allow_unused=True,
-            retain_graph=True,  # the graph of a tensor made outside serves all steps
+            # the graph of a tensor made outside serves all steps
+            retain_graph=_made_before(ends, now),
         )
     self.grads = [
         g if old is None else old if g is None else old + g
@@ -762,19 +783,6 @@ class _TakenAtOnce(torch.autograd.Function):
         return None, None, *(grad * g for g in ctx.grads)
 
 # %% ../../nbs/foundations/50_inner_loop.ipynb #01be5699
-def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
-    """Whether a graph holds an operation older than `number`, a `_sequence_nr`."""
-    todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
-    while todo:
-        node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            if node._sequence_nr() < number:
-                return True
-            todo += [before for before, _ in node.next_functions if before is not None]
-    return False
-
-
 def _gradient_in_chunks(
     losses: Callable[[TaskBatch], Tensor], tasks: TaskBatch, size: int
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -659,11 +659,16 @@ ELEMENTWISE = (
 )
 
 # %% ../../nbs/foundations/40_task_models.ipynb #670b1ad3
+def _is_watched(module: nn.Module) -> bool:
+    "Whether hooks or a `forward` of its own see what passes through a module."
+    hooks = module._forward_hooks, module._forward_pre_hooks
+    hooks += module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or "forward" in module.__dict__
+
+
 def is_plain_stack(model: nn.Module) -> bool:
     "Is `model` a stack of linear layers and elementwise functions, without hooks?"
-    if model._forward_hooks or model._forward_pre_hooks or model._backward_hooks:
-        return False
-    if model._backward_pre_hooks or "forward" in model.__dict__:
+    if _is_watched(model):
         return False
     if type(model) is nn.Sequential:
         return all(is_plain_stack(m) for m in model)
@@ -907,9 +912,7 @@ IMAGE_LAYERS = (
 
 def is_image_stack(model: nn.Module) -> bool:
     "Is `model` a stack of such layers only, without hooks that see what passes?"
-    if model._forward_hooks or model._forward_pre_hooks or model._backward_hooks:
-        return False
-    if model._backward_pre_hooks or "forward" in model.__dict__:
+    if _is_watched(model):
         return False
     if type(model) is nn.Sequential:
         return all(is_image_stack(m) for m in model)

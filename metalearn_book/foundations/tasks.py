@@ -9,6 +9,7 @@ import linecache
 import math
 import re
 import traceback
+import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -306,13 +307,28 @@ def inputs_named(x) -> Iterator[None]:
         yield
     except (RuntimeError, IndexError, ValueError) as error:
         text = str(error).strip().split("\n")[0]
-        if _raised_by_us(error) or "memory" in text or not re.search(_MISFIT, text):
+        text = getattr(error, "pytorch_says", text)  # named inside: named here instead
+        inside = hasattr(error, "pytorch_says")
+        theirs = not _raised_by_us(error) and re.search(_MISFIT, text)
+        if not inside and (not theirs or "memory" in text):
             raise
         found = ", ".join(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in _named(x))
-        raise ValueError(
+        wrong = ValueError(
             f"the model does not take inputs of this form: {found}, where the first "
             f"two dims are tasks and examples. PyTorch says: {text}"
-        ) from error
+        )
+        wrong.pytorch_says = text
+        raise wrong from (error.__cause__ if inside else error)
+
+# %% ../../nbs/foundations/20_tasks.ipynb #5d0c7a1c
+def _warn_of_size(n_tasks: int, n_bytes: int) -> None:
+    "A warning where a batch of `n_tasks` tasks of `n_bytes` each takes a gigabyte."
+    if n_tasks * n_bytes >= 1e9:
+        warnings.warn(
+            f"n_tasks={n_tasks:,} is one batch of {n_tasks * n_bytes / 1e9:.1f} GB; "
+            "if that is meant for many steps, call sample for each of them",
+            stacklevel=3,
+        )
 
 # %% ../../nbs/foundations/20_tasks.ipynb #117d9dde
 @dataclass
@@ -341,6 +357,7 @@ class SinusoidTasks:
 def sample(self: SinusoidTasks, n_tasks: int, generator: torch.Generator) -> TaskBatch:
     "`n_tasks` regression tasks; x of support and query are drawn independently."
     n_tasks = whole("n_tasks", n_tasks)
+    _warn_of_size(n_tasks, (self.k_shot + self.n_query) * 8)
 
     def uniform(lo, hi, *shape):
         return lo + (hi - lo) * torch.rand(*shape, generator=generator)
@@ -603,6 +620,8 @@ def sample(self: ClassTasks, n_tasks: int, generator: torch.Generator) -> TaskBa
     `(B, n_way * n_query, ...)`, labels in the order of drawing.
     """
     (lo, hi), n_tasks = self.shots, whole("n_tasks", n_tasks)
+    each = 16 + sum(v[0].nbytes for v in _leaves(self.x))  # with row number and label
+    _warn_of_size(n_tasks, self.n_way * (hi + self.n_query) * each)
     classes = self.draw_classes(n_tasks, self.n_way, generator)
     items = self.draw_items(classes, hi + self.n_query, generator)
     support, query = items[..., :hi], items[..., hi:]

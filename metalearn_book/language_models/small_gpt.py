@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import importlib.resources
 import importlib.util
 import json
@@ -1080,13 +1081,25 @@ class _WithoutWords(ast.NodeTransformer):
         return ast.Pass()
 
 
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree. Python before 3.11.8 raises SystemError where a parse begins
+    inside another (gh-106905), as in a finalizer: no garbage is collected meanwhile."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if on:
+            gc.enable()
+
+
 def _model_key(name: str) -> str:
     """A checksum of all that decides a model: recipe, code, and the files of its data,
     as `upstream.json` names them."""
     recipe = RECIPES[choice("name", name, tuple(RECIPES))]
     source = Path(importlib.util.find_spec(_MODULE).origin).read_text("utf-8")
     code = []
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         targets = getattr(node, "targets", [node])
         names = [getattr(t, "id", getattr(t, "name", "")) for t in targets]
         if set(names) & set(_DECIDES):

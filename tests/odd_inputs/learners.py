@@ -432,8 +432,6 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("foundations.bilevel.compare", "ours"): "an AssertionError is what it is for",
     ("foundations.self_check.largest_difference", "reference"): "tells by infinity "
     "that the shapes differ",
-    ("foundations.inner_loop.InChunks", "rates"): "a base class, which its subclasses "
-    "give a function of their own",
 }
 
 for _key, _fn in public_callables(PARTS).items():
