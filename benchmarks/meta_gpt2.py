@@ -1,0 +1,173 @@
+"""Starts for unseen services: three seeds, and the curve over the budget.
+
+    python benchmarks/meta_gpt2.py [--steps 40 120 360] [--seeds 3]
+
+Each method of `meta_learning` trains `gpt-base` (`make models`) on the training
+services of the Schema-Guided dialogues, four tasks an outer step, four support and four
+query texts of 64 tokens. The outer rate is chosen with the first seed, the factor on
+the inner rates for each seed and each number of texts, on the validation services; the
+unseen services are measured once. Trained starts are kept under _build/meta_gpt2, so
+that a restart goes on with what is missing. The numbers go to
+results/benchmarks/meta_gpt2.json after each budget. A second-order outer step takes
+two to six seconds of one core, so that 40, 120 and 360 steps with three seeds take
+hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from metalearn_book.book.results import load_results, save_results
+from metalearn_book.foundations.measuring import (
+    Evaluation,
+    best_of,
+    over_seeds,
+    paired_difference,
+)
+from metalearn_book.language_models.meta_gpt2 import (
+    METHODS,
+    MetaGPT2,
+    TextTasks,
+    measure_groups,
+    meta_learning,
+    service_groups,
+)
+from metalearn_book.language_models.small_gpt import small_model
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "_build" / "meta_gpt2"
+NAME = "benchmarks/meta_gpt2"
+LENGTH, N_QUERY, SHOTS = 64, 8, (1, 4, 16)
+OUTER, FACTORS = (3e-4, 1e-3), (0.25, 0.5, 1.0, 2.0)
+LEARNED = {"learn_lr": "tensor", "rate_lr": 1e-3}
+OPTIONS = {"maml": LEARNED, "fomaml": LEARNED, "reptile": {}, "joint": {}}
+
+
+def trained(base, tokenizer, pool, method: str, steps: int, lr: float, seed: int):
+    "A start after training; read where it was trained before."
+    path = KEPT / f"{method}-{steps}-{lr:g}-{seed}.pt"
+    if path.is_file():
+        options = {"learn_lr": OPTIONS[method].get("learn_lr", False)}
+        fresh, _ = small_model("gpt-base")
+        learner = MetaGPT2(fresh, tokenizer, length=LENGTH, **options)
+        learner.load_state_dict(torch.load(path, weights_only=True))
+        return learner
+    learner = meta_learning(
+        base,
+        pool,
+        method=method,
+        steps=steps,
+        outer_lr=lr,
+        seed=seed,
+        tasks_at_once=1,
+        **OPTIONS[method],
+    )
+    KEPT.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(learner.state_dict(), part)
+    part.replace(path)
+    return learner
+
+
+def searched(learner: nn.Module, tasks: TextTasks) -> dict[float, float]:
+    "Nats a token on the validation services, by factor on the inner rates."
+    return {f: measure_groups(learner, tasks, factor=f).mean for f in FACTORS}
+
+
+def best(found: dict) -> float:
+    return best_of(found, higher_is_better=False)
+
+
+def on_unseen(learner: nn.Module, pools: dict) -> tuple[dict, dict]:
+    "Evaluations on the unseen services by number of texts, and the factors chosen."
+    tests, factors = {0: measure_groups(learner, pools["test"], inner_steps=0)}, {}
+    for k in SHOTS:
+        factors[k] = best(searched(learner, pools["validation"].with_shots(k)))
+        tasks = pools["test"].with_shots(k)
+        tests[k] = measure_groups(learner, tasks, factor=factors[k])
+    return tests, factors
+
+
+def summed(runs: list[Evaluation]) -> Evaluation:
+    return over_seeds(runs) if len(runs) > 1 else runs[0]
+
+
+def budget(base, tokenizer, pools: dict, steps: int, seeds: int) -> dict:
+    "All methods after so many outer steps."
+    found, chosen, factors = {}, {}, {}
+    for method in METHODS:
+        first = {
+            lr: trained(base, tokenizer, pools["train"], method, steps, lr, 0)
+            for lr in OUTER
+        }
+        scores = {
+            lr: min(searched(made, pools["validation"]).values())
+            for lr, made in first.items()
+        }
+        lr = chosen[method] = best(scores)
+        for seed in range(seeds):
+            made = trained(base, tokenizer, pools["train"], method, steps, lr, seed)
+            found[method, seed], factors[f"{method}, {seed}"] = on_unseen(made, pools)
+            print(
+                steps, method, seed, {k: str(e) for k, e in found[method, seed].items()}
+            )
+    shots = (0, *SHOTS)
+    means = {
+        m: {str(k): summed([found[m, s][k] for s in range(seeds)]) for k in shots}
+        for m in METHODS
+    }
+    leads = {
+        m: {
+            str(k): summed(
+                [
+                    paired_difference(found[m, s][k], found["maml", s][k])
+                    for s in range(seeds)
+                ]
+            )
+            for k in shots
+        }
+        for m in METHODS
+        if m != "maml"
+    }
+    return {"means": means, "leads": leads, "outer": chosen, "factors": factors}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, nargs="+", default=[40, 120, 360])
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
+    base, tokenizer = small_model("gpt-base")
+    sizes = {"train": 4, "validation": N_QUERY, "test": N_QUERY}
+    pools = {
+        part: TextTasks(service_groups(part), tokenizer, 4, n, LENGTH)
+        for part, n in sizes.items()
+    }
+    began, numbers = time.perf_counter(), load_results(NAME, missing={"numbers": {}})
+    numbers = dict(numbers["numbers"])
+    for steps in args.steps:
+        done = budget(base, tokenizer, pools, steps, args.seeds)
+        numbers.setdefault("budgets", {})[str(steps)] = done
+        numbers.setdefault("leads", {})[str(steps)] = {
+            k: e for k, e in done["leads"]["joint"].items() if k != "0"
+        }
+        save_results(
+            NAME,
+            numbers,
+            seed=0,
+            seconds=time.perf_counter() - began,
+            config={"seeds": args.seeds, "shots": list(SHOTS), "length": LENGTH},
+        )
+
+
+if __name__ == "__main__":
+    main()
