@@ -11,6 +11,7 @@ from shared import gen, unit
 from metalearn_book.case_studies.calibration import (
     auroc,
     best_temperature,
+    best_penalty,
     best_threshold,
     confused_pairs,
     left_out_logits,
@@ -117,6 +118,48 @@ def test_left_out_logits_are_those_of_the_loop(kind):
             )
             torch.testing.assert_close(found[out], (z[out] @ W.T + b).double())
         assert found.isnan().any(1).tolist() == (y == 3).tolist()
+
+
+@pytest.mark.parametrize("kind, grid", [("ridge", (0.05, 1.0, 20.0)),
+                                        ("logistic", (1e-4, 1e-2, 1.0))])  # fmt: skip
+def test_the_penalty_is_that_of_a_search_fit_by_fit(kind, grid):
+    "Noisy classes in many dimensions, where the penalties tell."
+    y = torch.arange(4).repeat_interleave(5)
+    means, noise = unit(4, 30), torch.randn(20, 30, generator=gen(2)).double()
+    z = torch.nn.functional.normalize(means[y] + 0.25 * noise, dim=-1)
+    w = torch.rand(20, generator=gen(1), dtype=torch.float64) + 0.5
+    for weight in (None, w):
+        losses = {}
+        for penalty in grid:
+            rounds = left_out_rounds(y, 5)
+            logits = torch.empty(20, 4, dtype=torch.float64)
+            for r in range(5):
+                rest, out = rounds != r, rounds == r
+                some = None if weight is None else w[rest]
+                W, b = fit_head(z[rest], y[rest], 4, kind, some, penalty)
+                logits[out] = (z[out] @ W.T + b).double()
+            T = best_temperature(logits, y, weight)
+            each = torch.nn.functional.cross_entropy(logits / T, y, reduction="none")
+            own = torch.ones(20) if weight is None else w
+            losses[penalty] = ((own * each).sum() / own.sum()).item()
+        best = min(losses, key=losses.get)
+        assert best_penalty(z, y, kind, weight, grid) == best
+        assert best_penalty(z, y, kind, weight, reversed(grid)) == best
+        assert len({round(v, 3) for v in losses.values()}) == 3
+
+
+def test_penalties_without_a_choice():
+    z = unit(4, 5)
+    assert best_penalty(z, torch.arange(4)) == 1e-4  # nothing can be left out
+    assert best_penalty(z, torch.arange(4), "ridge") == 1.0
+    two = torch.tensor([0, 0, 1, 1])
+    assert best_penalty(z[[0, 0, 1, 1]], two, "ridge", grid=[2, 2.0]) == 2.0
+    with pytest.raises(ValueError, match="kind must be one of"):
+        best_penalty(z, two, "prototype")
+    with pytest.raises(ValueError, match="grid must be a finite number above 0"):
+        best_penalty(z, two, "ridge", grid=(0.0, 1.0))
+    with pytest.raises(ValueError, match="None for class means"):
+        left_out_logits(z, two, "prototype", penalty=1.0)
 
 
 def test_scores_of_left_out_examples_take_weights():

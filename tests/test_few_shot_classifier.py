@@ -13,8 +13,10 @@ import pytest
 import torch
 from shared import few_intents, gen
 
+from metalearn_book.case_studies.calibration import best_penalty
 from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
 from metalearn_book.case_studies.few_shot_classifier import embed_texts, text_windows
+from metalearn_book.case_studies.text_classification import PENALTIES, fit_head
 from metalearn_book.data.files import checksum
 from metalearn_book.foundations.encoders import fingerprint, load_encoder
 from metalearn_book.foundations.estimators import NotFittedError
@@ -151,6 +153,10 @@ def test_what_cannot_be_fitted_says_why(tiny, texts, labels, message):
         ({"tune": "yes"}, "one of 'none', 'contrastive'"),
         ({"reject_share": 0.0}, "reject_share must be a finite number above 0"),
         ({"encoder": "nowhere"}, "no encoder is called"),
+        ({"penalty": 0}, "penalty must be a finite number above 0"),
+        ({"penalty": "auto"}, "or 'left-out'"),
+        ({"penalty": "left-out", "head": "prototype"}, "None for 'prototype'"),
+        ({"penalty": 1.0, "head": "prototype"}, "None for class means"),
     ],
 )
 def test_wrong_options_are_found_by_fit(tiny, few, options, message):
@@ -302,6 +308,7 @@ def test_parameters_are_stored_untouched():
         "prompt": "",
         "on_empty": "reject",
         "start": None,
+        "penalty": None,
     }
     assert (
         vars(model) == model.get_params()
@@ -310,6 +317,30 @@ def test_parameters_are_stored_untouched():
     )
     with pytest.raises(ValueError, match="no parameter 'depth'"):
         model.set_params(depth=1)
+
+
+@pytest.mark.parametrize("head", ["logistic", "ridge"])
+def test_the_penalty_is_given_or_chosen_and_kept(tiny, few, head, tmp_path):
+    plain = FewShotClassifier(tiny, head).fit(few.texts, few.labels)
+    fixed = PENALTIES[head]
+    assert plain.penalty_ == fixed
+    named = FewShotClassifier(tiny, head, penalty=fixed).fit(few.texts, few.labels)
+    torch.testing.assert_close(named.weight_, plain.weight_, rtol=0, atol=0)
+    other = FewShotClassifier(tiny, head, penalty=5).fit(few.texts, few.labels)
+    assert other.penalty_ == 5.0 and other.weight_.norm() < plain.weight_.norm()
+    chosen = FewShotClassifier(tiny, head, penalty="left-out")
+    chosen.fit(few.texts, few.labels)
+    z, y = plain.vectors_, plain.numbers_
+    assert chosen.penalty_ == best_penalty(z, y, head)
+    expected, _ = fit_head(z, y, len(few.classes), head, penalty=chosen.penalty_)
+    torch.testing.assert_close(chosen.weight_, expected)
+    again = FewShotClassifier.load(chosen.save(tmp_path / "bot"))
+    assert again.penalty_ == chosen.penalty_ and again.penalty == "left-out"
+    more = again.partial_fit(["one more of them"], [few.labels[0]])
+    assert more.penalty_ == best_penalty(more.vectors_, more.numbers_, head)
+    assert FewShotClassifier(tiny, "prototype").fit(few.texts, few.labels).penalty_ is (
+        None
+    )
 
 
 def test_it_can_be_pickled(few):

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .text_classification import _check_weighted
-from .text_classification import _class_numbers
+from .text_classification import PENALTIES, _check_weighted
+from .text_classification import _class_numbers, _penalty_of
 from .text_classification import fit_head, weighted_means
-from ..data.arguments import choice, floating, real, shapes, whole
+from ..data.arguments import choice, floating, real, several, shapes, whole
 
 # %% auto #0
-__all__ = ['auroc', 'scope_scores', 'best_threshold', 'scope_report', 'share_threshold', 'left_out_scores', 'own_threshold',
-           'confused_pairs', 'left_out_rounds', 'left_out_logits', 'best_temperature', 'tuning_folds']
+__all__ = ['PENALTY_GRIDS', 'auroc', 'scope_scores', 'best_threshold', 'scope_report', 'share_threshold', 'left_out_scores',
+           'own_threshold', 'confused_pairs', 'left_out_rounds', 'left_out_logits', 'best_temperature', 'best_penalty',
+           'tuning_folds']
 
 # %% ../../nbs/case_studies/18_calibration.ipynb #f91d336e
 def _check_scores(**scores: Tensor) -> None:
@@ -203,14 +205,16 @@ def left_out_rounds(
     return rounds.masked_fill(size[y] < 2, -1)
 
 # %% ../../nbs/case_studies/18_calibration.ipynb #f20a0017
-def _ridge_left_out(z: Tensor, y: Tensor, rounds: Tensor, weight: Tensor) -> Tensor:
+def _ridge_left_out(
+    z: Tensor, y: Tensor, rounds: Tensor, weight: Tensor, lam: float
+) -> Tensor:
     "Logits of the ridge head of `fit_head` for left-out examples, Eq. (TC-9)."
     u, share = weight.sqrt()[:, None], weight / weight.sum()
     Y = F.one_hot(y).to(z.dtype)
     Z, scaled = u * (z - share @ z), u * Y
     eye = torch.eye(max(z.shape), dtype=z.dtype, device=z.device)
     d = z.shape[1]
-    inverse = torch.linalg.inv(Z.T @ Z + eye[:d, :d])  # λ = 1
+    inverse = torch.linalg.inv(Z.T @ Z + lam * eye[:d, :d])
 
     def hat(rows):
         return u[rows] @ u.T / weight.sum() + Z[rows] @ inverse @ Z.T
@@ -230,24 +234,25 @@ def left_out_logits(
     y: Tensor,  # (N,): class numbers, every one of 0..C-1 is there
     kind: str = "logistic",  # head, as in `fit_head`
     weight: Tensor | None = None,  # (N,): of the examples; None: all count alike
+    penalty: float | None = None,  # of the head, as in `fit_head`
 ) -> Tensor:  # (N, C), float64; NaN for an example that is alone in its class
     """What `fit_head` says about each example when one of every class is left out, by
     `left_out_rounds`: in closed form for class means and ridge, else fitted again.
     """
     kind = choice("kind", kind, ("logistic", "prototype", "ridge"))
-    y = _examples(z, y, weight)[0]
+    y, penalty = _examples(z, y, weight)[0], _penalty_of(kind, penalty)
     rounds = left_out_rounds(y, 5 if kind == "logistic" else 10)
     w = torch.ones(len(y), dtype=torch.double, device="cpu")
     w = w if weight is None else weight.double()
     if kind == "ridge":
-        return _ridge_left_out(z.double(), y, rounds, w)
+        return _ridge_left_out(z.double(), y, rounds, w, penalty)
     n_classes = int(y.max()) + 1
     logits = w.new_full((len(y), n_classes), math.nan)
     z = z if kind == "logistic" else z.double()
     for r in range(int(rounds.max()) + 1):
         out, rest = rounds == r, rounds != r
         some = None if weight is None else weight[rest]
-        head, bias = fit_head(z[rest], y[rest], n_classes, kind, some)
+        head, bias = fit_head(z[rest], y[rest], n_classes, kind, some, penalty)
         logits[out] = (z[out] @ head.T + bias).double()
     return logits
 
@@ -280,6 +285,46 @@ def best_temperature(
         slope = (w * ((p - target) * logits).sum(-1)).sum()
         low, high = (low, middle) if slope > 0 else (middle, high)
     return math.exp(-(low + high) / 2)
+
+# %% ../../nbs/case_studies/18_calibration.ipynb #f20a0081
+#: penalties that `best_penalty` tries
+PENALTY_GRIDS = {
+    "logistic": (1e-5, 1e-4, 1e-3, 1e-2),
+    "ridge": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+}
+
+
+def _loss_at_best_temperature(logits: Tensor, y: Tensor, weight: Tensor) -> float:
+    "Weighted mean cross-entropy of held-out logits; rows of NaN are left out."
+    held = ~logits.isnan().any(1)
+    logits = logits / best_temperature(logits, y, weight)
+    losses = F.cross_entropy(logits[held], y[held], reduction="none")
+    return ((weight[held] * losses).sum() / weight[held].sum()).item()
+
+# %% ../../nbs/case_studies/18_calibration.ipynb #f20a0082
+def best_penalty(
+    z: Tensor,  # (N, d): vectors of length 1 of the examples
+    y: Tensor,  # (N,): class numbers, every one of 0..C-1 is there
+    kind: str = "logistic",  # head, as in `fit_head`; class means have no penalty
+    weight: Tensor | None = None,  # (N,): of the examples; None: all count alike
+    grid: Sequence[float] | None = None,  # penalties to try; None: `PENALTY_GRIDS`
+) -> float:
+    """The penalty whose left-out logits predict best at their own temperature, the
+    larger one of equals; where no class has two examples, that of `PENALTIES`.
+    """
+    kind = choice("kind", kind, tuple(PENALTIES))
+    y, _ = _examples(z, y, weight)
+    grid = several("grid", PENALTY_GRIDS[kind] if grid is None else grid)
+    grid = [real("grid", v, above=0) for v in grid]
+    w = torch.ones(len(y), dtype=torch.double, device="cpu")
+    w = w if weight is None else weight.double()
+    if not w[left_out_rounds(y) >= 0].any():
+        return PENALTIES[kind]
+    losses = {}
+    for penalty in sorted(grid, reverse=True):
+        logits = left_out_logits(z, y, kind, weight, penalty)
+        losses[penalty] = _loss_at_best_temperature(logits, y, w)
+    return min(losses, key=losses.get)
 
 # %% ../../nbs/case_studies/18_calibration.ipynb #f20a003b
 def tuning_folds(

@@ -20,11 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.patch import patch
-from .calibration import best_temperature, best_threshold
+from .calibration import best_penalty, best_temperature
+from .calibration import best_threshold
 from .calibration import left_out_logits, own_threshold
 from .calibration import share_threshold, tuning_folds
 from .starts import SHIPPED, Start, load_start
-from .text_classification import fit_head, prototype_loss
+from .text_classification import _penalty_of, fit_head
+from .text_classification import prototype_loss
 from .text_classification import train_encoder
 from .text_classification import weighted_means
 from .text_meta_training import TaskHeads
@@ -110,21 +112,22 @@ class FewShotClassifier(Classifier):
     scikit-learn classifier.
 
     encoder: a name, folder or id of the hub for `load_encoder`, or a `TextEncoder`.
-    head: "logistic", "prototype" or "ridge".
+    head: "logistic", "prototype" or "ridge". penalty: of its weights, a number above 0;
+    None: that of `fit_head`; "left-out": chosen by `best_penalty` on the examples.
     tune: "none", or train the encoder's top layers on the examples first: "contrastive"
     (by class means) or "softmax" (one vector for each class); both need two examples of
     some class. steps: of tuning, 1 or more; None: by the number of texts.
     reject_share: share of in-scope texts that `reject` may turn away.
-    seed: of tuning. batch_size: texts that are encoded at a time.
-    device: where the encoder runs, such as "cuda"; None: where it is.
+    seed: of tuning. batch_size: texts that are encoded at a time. device: where the
+    encoder runs, such as "cuda"; None: where it is.
     prompt: put before every text, for encoders that want one, such as "query: ".
     on_empty: what a blank text does to an answer: "reject", with a warning, or "raise".
-    start: what the encoder begins with: "intents", which comes with the package for
-    "minilm" and goes before a file of that name, the file of a `Start`, or one; None:
-    the encoder as it is.
+    start: what the encoder begins with: "intents" of the package, for "minilm", which
+    goes before a file of that name; the file of a `Start`, or one; None: as it is.
 
     After `fit`: `classes_`, `encoder_`, `weight_` `(C, d)`, `bias_` `(C,)`,
-    `prototypes_` `(C, d)`, `temperature_`, which divides all logits, and `threshold_`.
+    `prototypes_` `(C, d)`, `temperature_`, which divides all logits, `threshold_`, and
+    `penalty_`, None for class means.
     """
 
     def __init__(
@@ -140,12 +143,13 @@ class FewShotClassifier(Classifier):
         prompt="",
         on_empty="reject",
         start=None,
+        penalty=None,
     ):
         self.encoder, self.head = encoder, head
         self.tune, self.steps, self.seed = tune, steps, seed
-        self.reject_share, self.batch_size = reject_share, batch_size
-        self.device, self.prompt, self.on_empty = device, prompt, on_empty
-        self.start = start
+        self.reject_share, self.batch_size, self.device = reject_share, batch_size, device
+        self.prompt, self.on_empty, self.start = prompt, on_empty, start
+        self.penalty = penalty
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #57a20002
 def _start_given(start) -> str | Start:
@@ -166,6 +170,18 @@ _CHOICES = {
 }
 
 
+def _penalty_given(head: str, penalty) -> float | str | None:
+    "The penalty as a number, a word or None; ValueError for another one."
+    if not isinstance(penalty, str):
+        return penalty if penalty is None else _penalty_of(head, penalty)
+    if penalty != "left-out" or head == "prototype":
+        raise ValueError(
+            "penalty must be a number above 0 or 'left-out' for the heads 'logistic' "
+            f"and 'ridge', and None for 'prototype', got {penalty!r} for {head!r}"
+        )
+    return "left-out"
+
+
 @patch
 def _checked(self: FewShotClassifier) -> dict:
     "The parameters as Python's own objects; ValueError for what cannot be used."
@@ -179,6 +195,7 @@ def _checked(self: FewShotClassifier) -> dict:
         p["start"] = _start_given(p["start"])
     if not isinstance(p["prompt"], str):
         raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
+    p["penalty"] = _penalty_given(p["head"], p["penalty"])
     p["reject_share"] = real("reject_share", p["reject_share"], above=0, below=1)
     p |= {n: whole(n, p[n], at) for n, at in (("seed", 0), ("batch_size", 1))}
     if p["steps"] is not None:
@@ -241,20 +258,31 @@ def _begun(encoder: TextEncoder, start: Start | None) -> TextEncoder:
     return encoder if start is None else start.applied(encoder)
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0038
+def _chosen_penalty(
+    z: Tensor, y: Tensor, weight: Tensor | None, options: dict
+) -> float | None:
+    "The penalty of the head: given, chosen by the examples, or the default."
+    if options["penalty"] == "left-out":
+        return best_penalty(z, y, options["head"], weight)
+    return _penalty_of(options["head"], options["penalty"])
+
+
 def _found(
     z: Tensor, y: Tensor, weight: list[float], options: dict, n_classes: int
 ) -> dict:
     "The part of the fitted state that follows from vectors, labels and weights."
     w = torch.tensor(weight, dtype=z.dtype, device="cpu")
     some = None if (w == 1).all() else w
-    head, bias = fit_head(z, y, n_classes, options["head"], some)
-    logits = left_out_logits(z, y, options["head"], some)
+    kind, penalty = options["head"], _chosen_penalty(z, y, some, options)
+    head, bias = fit_head(z, y, n_classes, kind, some, penalty)
+    logits = left_out_logits(z, y, kind, some, penalty)
     return {
         "vectors_": z,
         "numbers_": y,
         "example_weight_": w,
         "weight_": head,
         "bias_": bias,
+        "penalty_": penalty,
         "temperature_": best_temperature(logits, y, some),
         "prototypes_": F.normalize(weighted_means(z, y, n_classes, some), dim=-1),
         "threshold_": own_threshold(z, y, options["reject_share"], some),
@@ -340,7 +368,9 @@ def _judged_by_others(
         z[part] = embed_texts(tuned, some, options["batch_size"])
     means = weighted_means(z["rest"], y[rest], n_classes, weight[rest])
     scores = (z["out"] @ F.normalize(means, dim=-1).T).amax(-1)
-    head, bias = fit_head(z["rest"], y[rest], n_classes, options["head"], weight[rest])
+    some = z["rest"], y[rest], weight[rest]
+    penalty = _chosen_penalty(*some, options)
+    head, bias = fit_head(*some[:2], n_classes, options["head"], some[2], penalty)
     return scores, (z["out"] @ head.T + bias).double()
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003d
@@ -625,6 +655,7 @@ def save(self: FewShotClassifier, folder: str | Path) -> Path:
         "keys": self.keys_,
         "temperature": self.temperature_,
         "threshold": self.threshold_,
+        "penalty": self.penalty_,
         "given_threshold": self.given_threshold_,
         "own_encoder": tuned or not by_name,
         "fingerprint": fingerprint(self.encoder_),
@@ -658,6 +689,7 @@ def _stored(folder: Path, about: dict) -> dict:
         "keys_": about.get("keys"),
         "temperature_": about.get("temperature", 1.0),
         "threshold_": about["threshold"],
+        "penalty_": about.get("penalty", _penalty_of(about["params"]["head"], None)),
         "given_threshold_": about.get("given_threshold", False),
     }
 

@@ -27,9 +27,9 @@ from ..metric.closed_form import RidgeHead, ridge_weights
 from ..metric.prototypes import ProtoNet
 
 # %% auto #0
-__all__ = ['corpus', 'draw_shots', 'prototype_loss', 'contrastive_loss', 'pair_loss', 'ClassBatches', 'embed', 'unfreeze',
-           'train_encoder', 'split_episodes', 'weighted_means', 'fit_head', 'head_accuracies', 'full_way', 'drawn_rows',
-           'mean_and_range']
+__all__ = ['PENALTIES', 'corpus', 'draw_shots', 'prototype_loss', 'contrastive_loss', 'pair_loss', 'ClassBatches', 'embed',
+           'unfreeze', 'train_encoder', 'split_episodes', 'weighted_means', 'fit_head', 'head_accuracies', 'full_way',
+           'drawn_rows', 'mean_and_range']
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #761eb5e2
 def corpus(
@@ -371,19 +371,35 @@ def weighted_means(
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #f10a0003
 def _weighted_head(
-    x: Tensor, y: Tensor, n_classes: int, kind: str, weight: Tensor
+    x: Tensor, y: Tensor, n_classes: int, weight: Tensor, lam: float | None
 ) -> tuple[Tensor, Tensor]:
     "Class means or ridge regression of weighted examples, as in `fit_head`."
-    if kind == "prototype":
+    if lam is None:
         means = weighted_means(x, y, n_classes, weight)
         return 2 * means / 0.1, -means.square().sum(-1) / 0.1
     share, root = weight / weight.sum(), weight.sqrt()[:, None]
     target = F.one_hot(y, n_classes).to(x.dtype)
     x_mean, y_mean = share @ x, share @ target
     solved = ridge_weights(
-        ((x - x_mean) * root)[None], ((target - y_mean) * root)[None], 1.0
+        ((x - x_mean) * root)[None], ((target - y_mean) * root)[None], lam
     )[0]
     return 10 * solved, 10 * (y_mean - solved @ x_mean)
+
+# %% ../../nbs/case_studies/10_text_classification.ipynb #f10a00b4
+#: penalty of a head that is given none: the weight of ½‖W‖² beside the mean
+#: cross-entropy, and λ of ridge regression
+PENALTIES = {"logistic": 1e-4, "ridge": 1.0}
+
+
+def _penalty_of(kind: str, penalty: float | None) -> float | None:
+    "The penalty of a head of a known kind, None for class means."
+    if kind in PENALTIES:
+        return PENALTIES[kind] if penalty is None else real("penalty", penalty, above=0)
+    if penalty is not None:
+        raise ValueError(
+            f"penalty must be None for class means, which have none, got {penalty!r}"
+        )
+    return None
 
 # %% ../../nbs/case_studies/10_text_classification.ipynb #4d6d4daf
 def fit_head(
@@ -392,11 +408,14 @@ def fit_head(
     n_classes: int,  # how many
     kind: str = "logistic",  # or "prototype", "ridge"
     weight: Tensor | None = None,  # (n,): of the examples; None: all count alike
+    penalty: float | None = None,  # None: that of `PENALTIES`
 ) -> tuple[Tensor, Tensor]:  # weight (n_classes, d), bias (n_classes,)
     """One linear head for one task; its logits `x @ weight.T + bias` are on the scale
-    of log-probabilities. ValueError for an unknown kind.
+    of log-probabilities. ValueError for an unknown kind, and for a penalty of class
+    means.
     """
     kind = choice("kind", kind, ("logistic", "prototype", "ridge"))
+    penalty = _penalty_of(kind, penalty)
     _check_weighted(x, y, weight)
     n_classes = whole("n_classes", n_classes)
     y = _class_numbers(y, n_classes)
@@ -405,16 +424,14 @@ def fit_head(
         raise ValueError(f"weight must hold a number above 0, got {len(weight)} zeros")
     if kind == "logistic":
         some = weight if weight is None else weight[None]
-        W, bias = fit_linear_heads(x[None], y[None], n_classes, 1e-4, None, 100, some)
-        return W[0], bias[0]
-    learners = {
-        "prototype": ProtoNet(temperature=0.1),
-        "ridge": RidgeHead(lam=1.0, scale=10.0, free_bias=True),
-    }
+        fitted = fit_linear_heads(x[None], y[None], n_classes, penalty, None, 100, some)
+        return fitted[0][0], fitted[1][0]
     if weight is not None:
-        return _weighted_head(x, y, n_classes, kind, weight)
+        return _weighted_head(x, y, n_classes, weight, penalty)
+    means = ProtoNet(temperature=0.1)
+    ridge = penalty and RidgeHead(lam=penalty, scale=10.0, free_bias=True)
     with torch.no_grad():
-        fitted = learners[kind].head(x[None], y[None])
+        fitted = (ridge or means).head(x[None], y[None])
     if fitted.weight.shape[1] < n_classes:
         raise ValueError(
             f"each of {n_classes} classes must have an example, got "

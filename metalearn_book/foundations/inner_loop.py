@@ -515,7 +515,7 @@ def walk(
             self.stored[t + 1] = params, state, self.random_state()
     return params, state, self.random_state()
 
-# %% ../../nbs/foundations/50_inner_loop.ipynb #bf8bf0c9
+# %% ../../nbs/foundations/50_inner_loop.ipynb #bf8bf0c8
 def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
     """Whether a graph holds an operation older than `number`, a `_sequence_nr`."""
     todo, seen = [o.grad_fn for o in outputs if o.grad_fn is not None], set()
@@ -529,6 +529,7 @@ def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
     return False
 
 
+# %% ../../nbs/foundations/50_inner_loop.ipynb #bf8bf0c9
 @patch
 def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:
     """One step of Eq. (IL-2): the adjoint of the state before step t from that

@@ -1061,6 +1061,19 @@ def _checksum_of(documents: Sequence[Sequence[int]]) -> str:
             raise ValueError(f"documents[{i}] must be whole numbers, got {shown(row)}")
     return checksum({"documents": documents})
 
+# %% ../../nbs/language_models/10_small_gpt.ipynb #7482f9c5
+def _parsed(source: str) -> ast.Module:
+    """The syntax tree. Python before 3.11.8 raises SystemError where a parse begins
+    inside another (gh-106905), as in a finalizer: no garbage is collected meanwhile."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if on:
+            gc.enable()
+
+
 # %% ../../nbs/language_models/10_small_gpt.ipynb #7482f9c6
 #: definitions of this module that decide what a trained model is
 _DECIDES = (
@@ -1079,18 +1092,6 @@ class _WithoutWords(ast.NodeTransformer):
 
     def visit_Raise(self, node):
         return ast.Pass()
-
-
-def _parsed(source: str) -> ast.Module:
-    """The syntax tree. Python before 3.11.8 raises SystemError where a parse begins
-    inside another (gh-106905), as in a finalizer: no garbage is collected meanwhile."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        return ast.parse(source)
-    finally:
-        if on:
-            gc.enable()
 
 
 def _model_key(name: str) -> str:

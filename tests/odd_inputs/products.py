@@ -249,7 +249,12 @@ CLASSIFIER = {
     ),
     K + "left_out_rounds": R(lambda: {"y": y(), "most": 3}),
     K + "left_out_logits": R(
-        lambda: {"z": unit(6, 4), "y": y(), "kind": "ridge", "weight": torch.ones(6)}
+        lambda: {"z": unit(6, 4), "y": y(), "kind": "ridge", "weight": torch.ones(6),
+                 "penalty": 0.3}
+    ),
+    K + "best_penalty": R(
+        lambda: {"z": unit(6, 4), "y": y(), "kind": "ridge", "weight": torch.ones(6),
+                 "grid": [0.3, 1.0]}
     ),
     K + "best_temperature": R(
         lambda: {"logits": vectors(6, 3), "y": y(), "weight": torch.ones(6)}
@@ -257,7 +262,8 @@ CLASSIFIER = {
     C + "FewShotClassifier": R(
         lambda: {"encoder": encoder(), "head": "prototype", "tune": "none",
                  "reject_share": 0.1, "seed": 0, "batch_size": 8, "steps": 2,
-                 "device": "cpu", "prompt": "", "on_empty": "reject"},
+                 "device": "cpu", "prompt": "", "on_empty": "reject",
+                 "penalty": None},
         use=asked,
         kinds={"prompt": "text"},
     ),
@@ -401,7 +407,7 @@ CORPORA = {
     ),
     X + "fit_head": R(
         lambda: {"x": unit(6, 4), "y": y(), "n_classes": 3, "kind": "ridge",
-                 "weight": torch.ones(6)}
+                 "weight": torch.ones(6), "penalty": 0.3}
     ),
     X + "head_accuracies": R(
         lambda: {"x": unit(6, 4), "y": y(), "query": unit(6, 4, seed=1), "target": y(),
