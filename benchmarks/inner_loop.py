@@ -50,6 +50,7 @@ from targets import show_targets, targets
 from ways import FLOORS, WAYS, Way
 
 from metalearn_book.book.results import load_results, save_results
+from metalearn_book.book.targets import save_targets
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/inner_loop"
@@ -295,7 +296,6 @@ def main() -> None:
     for name in args.problems:
         before = numbers.get(name, {})
         numbers[name] = run_problem(makers[name](), args, before)
-        numbers["targets"] = targets(numbers)
         config = {k: v for k, v in vars(args).items() if k != "one"}
         save_results(
             name_of_results,
@@ -304,7 +304,9 @@ def main() -> None:
             config=config,
             seconds=sum(numbers[n]["seconds"] for n in PROBLEMS if n in numbers),
         )
-    show_targets(numbers["targets"])
+    if not args.quick:
+        save_targets("foundations", targets(numbers))
+    show_targets(targets(numbers))
 
 
 if __name__ == "__main__":

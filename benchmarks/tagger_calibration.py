@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from metalearn_book.book.results import save_results
+from metalearn_book.book.targets import Target, save_targets
 from metalearn_book.case_studies.few_shot_tagger import FewShotTagger, calibrated
 from metalearn_book.case_studies.sequence_labels import EpisodeSampler, mentions_of
 from metalearn_book.data import load_dataset_by_name
@@ -33,6 +34,19 @@ from metalearn_book.metric.closed_form import calibration_error
 ROOT = Path(__file__).resolve().parent.parent
 DOMAINS = ("politics", "ai", "science")
 N_WAY, K, N_QUERY, N_BINS = 5, 5, 10, 10
+
+
+def target(numbers: dict) -> Target:
+    "What the calibrated scores of the tagger are to reach."
+    return Target(
+        "benchmarks/tagger_calibration",
+        "calibration error of the tagger's calibrated scores, three unseen domains",
+        "",
+        "at most",
+        0.08,
+        numbers["calibrated"]["ece"],
+        "python benchmarks/tagger_calibration.py",
+    )
 
 
 def score_table(scores: list[float], right: list[bool]) -> Tensor:
@@ -103,6 +117,7 @@ def main() -> None:
         | {"episodes": args.episodes, "domains": list(DOMAINS)},
         seconds=time.perf_counter() - began,
     )
+    save_targets("case_studies", [target(numbers)])
     for name in ("as they come", "calibrated"):
         found = numbers[name]
         low, high = found["interval"]

@@ -158,6 +158,9 @@ def main(arguments: list[str]) -> int:
         import part_pages  # it needs the list of chapters, which is made here
 
         part_pages.main(["--write"])
+        import target_page  # it imports the package
+
+        target_page.main(["--write"])
     export()
     print(f"{len(chapter_list())} chapters exported to {PACKAGE}/")
     if not arguments:

@@ -147,7 +147,11 @@ class FewShotClassifier(Classifier):
     ):
         self.encoder, self.head = encoder, head
         self.tune, self.steps, self.seed = tune, steps, seed
-        self.reject_share, self.batch_size, self.device = reject_share, batch_size, device
+        self.reject_share, self.batch_size, self.device = (
+            reject_share,
+            batch_size,
+            device,
+        )
         self.prompt, self.on_empty, self.start = prompt, on_empty, start
         self.penalty = penalty
 

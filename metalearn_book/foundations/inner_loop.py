@@ -528,7 +528,6 @@ def _made_before(outputs: Sequence[Tensor], number: int) -> bool:
             todo += [before for before, _ in node.next_functions if before is not None]
     return False
 
-
 # %% ../../nbs/foundations/50_inner_loop.ipynb #bf8bf0c9
 @patch
 def pull_back(self: Path, here: tuple, t: int, adjoint: list) -> list:

@@ -1073,7 +1073,6 @@ def _parsed(source: str) -> ast.Module:
         if on:
             gc.enable()
 
-
 # %% ../../nbs/language_models/10_small_gpt.ipynb #7482f9c6
 #: definitions of this module that decide what a trained model is
 _DECIDES = (
