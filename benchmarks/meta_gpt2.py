@@ -36,8 +36,8 @@ from metalearn_book.language_models.meta_gpt2 import (
     TextTasks,
     measure_groups,
     meta_learning,
-    service_groups,
 )
+from metalearn_book.language_models.services import service_groups
 from metalearn_book.language_models.small_gpt import small_model
 
 ROOT = Path(__file__).resolve().parent.parent

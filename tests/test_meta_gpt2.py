@@ -15,13 +15,11 @@ from metalearn_book.language_models.meta_gpt2 import (
     METHODS,
     MetaGPT2,
     TextTasks,
-    in_context_nats,
     measure_groups,
     meta_learning,
     rates_times,
-    service_groups,
     text_batch,
-    topic_groups,
+    tiny_groups,
 )
 from metalearn_book.language_models.pretrained import byte_tokenizer
 from metalearn_book.language_models.small_gpt import causal_loss, token_batch
@@ -134,8 +132,7 @@ class NoPadding:
         (lambda: text_batch(TOKENIZER, [3], 20), "must be texts, or pairs"),
         (lambda: tasks().of_group("bonn", gen()), "name must be one of"),
         (lambda: tasks().sample(2, 3), "must be a torch.Generator"),
-        (lambda: service_groups("dev"), "part must be one of"),
-        (lambda: topic_groups("dev"), "part must be one of"),
+        (lambda: tiny_groups("dev"), "part must be one of"),
     ],
 )
 def test_tasks_that_make_no_sense(make, message):
@@ -290,35 +287,6 @@ def test_one_value_for_each_group_and_none_of_them_moves_the_rates():
 def test_a_loss_beyond_all_numbers_is_infinite():
     found = measure_groups(learner(inner_lr=1e30), tasks())
     assert found.values.isinf().all()
-
-
-def test_texts_in_front_by_value():
-    model, batch = gpt(), tasks(3, 1).of_group("lima", gen(5))
-    rows = [
-        x[y != -100].tolist() for x, y in zip(batch.support.x[0], batch.support.y[0])
-    ]
-    q = batch.query.x[0, 0][batch.query.y[0, 0] != -100].tolist()
-    share = lambda r: len(set(r) & set(q)) / len(set(r) | set(q))
-    order, chosen = sorted(rows, key=lambda r: -share(r)), []
-    for row in order:
-        if sum(map(len, chosen)) + len(row) > 40 - len(q):
-            break
-        chosen = [row, *chosen]
-    whole = torch.tensor([sum(chosen, []) + q])
-    with torch.no_grad():
-        logits = model(whole)[0, -len(q) : -1]
-    nats = torch.nn.functional.cross_entropy(logits, torch.tensor(q[1:]))
-    torch.testing.assert_close(in_context_nats(model, batch)[0].float(), nats)
-
-
-def test_without_room_the_context_is_empty():
-    model, batch = gpt(12), tasks().sample(2, gen(6))
-    alone = small_gpt.causal_loss_per_task(
-        torch.stack([model(x) for x in batch.query.x]), batch.query.y
-    )
-    found = in_context_nats(model, batch, 12)
-    # a text shorter than the cut may leave room for nothing else either
-    torch.testing.assert_close(found.float(), alone.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_masks_are_not_needed_since_padding_stands_behind():

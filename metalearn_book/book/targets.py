@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..data.arguments import choice, real, several, shown, whole
-from ..data.files import environment_folder
+from ..data.files import environment_folder, path_of
 from .results import _add, _check_chapter, _plain, _read
 from .scale import current_scale
 
@@ -86,9 +86,15 @@ def save_targets(part: str, targets: list[Target]) -> list[dict]:
 def load_targets(folder: str | Path) -> dict[str, list[Target]]:
     """The stored targets by part, in the order of chapters and words.
 
-    folder: of results. ValueError for a damaged file."""
-    found = {}
-    for path in sorted((Path(folder) / "targets").glob("*.json")):
+    folder: of results. FileNotFoundError where there is none, ValueError for a damaged
+    file."""
+    found, folder = {}, path_of(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}; results are in the folder `results` of the "
+            "book's repository"
+        )
+    for path in sorted((folder / "targets").glob("*.json")):
         rows = [v for _, v in sorted(_read(path).items())]
         found[path.stem] = [
             Target(**{k: v for k, v in row.items() if k != "reached"}) for row in rows

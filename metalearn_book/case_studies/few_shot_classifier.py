@@ -108,8 +108,7 @@ def embed_texts(
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #91a912ae
 class FewShotClassifier(Classifier):
-    """A text classifier from a handful of examples of each class, with the methods of a
-    scikit-learn classifier.
+    """A text classifier from a handful of examples of each class, as in scikit-learn.
 
     encoder: a name, folder or id of the hub for `load_encoder`, or a `TextEncoder`.
     head: "logistic", "prototype" or "ridge". penalty: of its weights, a number above 0;
@@ -126,8 +125,7 @@ class FewShotClassifier(Classifier):
     goes before a file of that name; the file of a `Start`, or one; None: as it is.
 
     After `fit`: `classes_`, `encoder_`, `weight_` `(C, d)`, `bias_` `(C,)`,
-    `prototypes_` `(C, d)`, `temperature_`, which divides all logits, `threshold_`, and
-    `penalty_`, None for class means.
+    `prototypes_` `(C, d)`, `temperature_` of all logits, `threshold_`, `penalty_`.
     """
 
     def __init__(
@@ -147,13 +145,9 @@ class FewShotClassifier(Classifier):
     ):
         self.encoder, self.head = encoder, head
         self.tune, self.steps, self.seed = tune, steps, seed
-        self.reject_share, self.batch_size, self.device = (
-            reject_share,
-            batch_size,
-            device,
-        )
-        self.prompt, self.on_empty, self.start = prompt, on_empty, start
-        self.penalty = penalty
+        self.reject_share, self.batch_size = reject_share, batch_size
+        self.device, self.prompt, self.on_empty = device, prompt, on_empty
+        self.start, self.penalty = start, penalty
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #57a20002
 def _start_given(start) -> str | Start:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..book.patch import patch
-from ..data import class_split, load_dataset_by_name
+from ..data import load_dataset_by_name
 from ..data.arguments import choice, real, several, shown
 from ..data.arguments import whole
 from ..foundations.measuring import Evaluation
@@ -22,16 +22,20 @@ from ..foundations.tasks import Examples, TaskBatch
 from ..foundations.training import Update, meta_train
 from .small_gpt import IGNORED, causal_loss
 from .small_gpt import causal_loss_per_task, dialogue_text
-from .small_gpt import document_ids, generate, tagged
-from .small_gpt import token_batch, token_losses
-from .small_gpt import _check_tokens, _context, _logits
+from .small_gpt import dialogue_text, document_ids
+from .small_gpt import generate
+from metalearn_book.language_models.small_gpt import (
+    token_batch,
+    _check_tokens,
+    _context,
+)
 from .pretrained import _pieces
 from ..optimization.maml import MAML
 from ..optimization.reptile import Reptile, all_examples
 
 # %% auto #0
-__all__ = ['FUSED', 'METHODS', 'text_batch', 'TextTasks', 'MetaGPT2', 'meta_learning', 'rates_times', 'measure_groups',
-           'in_context_nats', 'service_groups', 'topic_groups']
+__all__ = ['FUSED', 'METHODS', 'text_batch', 'TextTasks', 'tiny_groups', 'MetaGPT2', 'meta_learning', 'rates_times',
+           'measure_groups']
 
 # %% ../../nbs/language_models/20_meta_gpt2.ipynb #d98cc4d7
 def _answer_row(tokenizer, prompt: str, answer: str, length: int, i: int) -> tuple:
@@ -181,6 +185,20 @@ def sample(self: TextTasks, n_tasks: int, generator: torch.Generator) -> TaskBat
         *(Examples(torch.cat([e.x for e in p]), torch.cat([e.y for e in p]))
           for p in parts)
     )  # fmt: skip
+
+# %% ../../nbs/language_models/20_meta_gpt2.ipynb #6b65972a
+def tiny_groups(part: str) -> dict[str, list[str]]:
+    """Generated dialogues by intent: a stand-in for real groups that needs no data.
+
+    part: train, validation or test, of `tiny_intents`. ValueError for another one."""
+    part = choice("part", part, ("train", "validation", "test"))
+    data, found = load_dataset_by_name("tiny_intents", part=part), {}
+    for text, label in zip(data.texts, data.labels):
+        reply = "so that is " + label.replace("_", " ")
+        found.setdefault(label, []).append(
+            dialogue_text([("user", text), ("system", reply)])
+        )
+    return found
 
 # %% ../../nbs/language_models/20_meta_gpt2.ipynb #89e6f8a1
 #: attention that PyTorch can't differentiate twice everywhere
@@ -413,83 +431,3 @@ def _query_nats(learner, task: TaskBatch, inner_steps: int | None) -> float:
         return math.inf
     nats = causal_loss_per_task(told, task.query.y).item()
     return nats if math.isfinite(nats) else math.inf
-
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #57b2a949
-def _shared(a: list[int], b: list[int]) -> float:
-    "Jaccard's share of the different tokens of two texts."
-    a, b = set(a), set(b)
-    return len(a & b) / len(a | b)
-
-
-def _in_front(query: list[int], support: list[list[int]], room: int) -> list[int]:
-    "The nearest support texts that fit, the nearest one last."
-    order = sorted(support, key=lambda s: -_shared(query, s))  # ties: as they came
-    chosen = []
-    for row in order:
-        if sum(map(len, chosen)) + len(row) > room:
-            break
-        chosen.insert(0, row)
-    return [token for row in chosen for token in row]
-
-
-def in_context_nats(
-    model: nn.Module, tasks: TaskBatch, context: int | None = None
-) -> Tensor:
-    """Nats a token of the query texts of B tasks, `(B,)`, with the nearest support
-    texts in front of each; float64.
-
-    tasks: ids as x and labels as y, of texts that count as a whole. context: tokens in
-    all; None: the model's. ValueError for a context below a text's length, or above the
-    model's."""
-    length, most = tasks.query.x.shape[-1], _context(model)
-    context = most if context is None else whole("context", context, length, most)
-    values = []
-    for b in range(len(tasks)):
-        support, query = (
-            [x[y != IGNORED].tolist() for x, y in zip(part.x[b], part.y[b])]
-            for part in (tasks.support, tasks.query)
-        )
-        fronts = [_in_front(q, support, context - len(q)) for q in query]
-        values.append(_behind(model, fronts, query))
-    return torch.tensor(values, dtype=torch.float64)
-
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #350433c4
-def _behind(model: nn.Module, fronts: list[list[int]], rows: list[list[int]]) -> float:
-    "Mean nats of the tokens of rows but the first of each, behind what is in front."
-    most = max(len(f) + len(r) for f, r in zip(fronts, rows))
-    ids = torch.zeros(len(rows), most, dtype=torch.int64)
-    labels = torch.full_like(ids, IGNORED)
-    for i, (front, row) in enumerate(zip(fronts, rows)):
-        n, end = len(front), len(front) + len(row)
-        ids[i, :end] = torch.tensor(front + row)
-        labels[i, n + 1 : end] = ids[i, n + 1 : end]
-    logits = _logits(model, ids)
-    nats, counts = token_losses(logits, labels.to(logits.device))
-    return (nats.double().sum() / counts.sum()).item()
-
-# %% ../../nbs/language_models/20_meta_gpt2.ipynb #b4d4c2cc
-def service_groups(part: str) -> dict[str, list[str]]:
-    """The dialogues of each service of a part of the book's split, as texts. Services
-    of `train` come with their training dialogues alone, as the small models saw them.
-
-    part: train, validation or test. ValueError for another one, FileNotFoundError
-    without the data."""
-    part = choice("part", part, ("train", "validation", "test"))
-    data = load_dataset_by_name("sgd").where(classes=class_split("sgd")[part])
-    data, found = data.where(part="train") if part == "train" else data, {}
-    for turns, service in zip(data.turns, data.services):
-        found.setdefault(service, []).append(dialogue_text(turns))
-    return {name: found[name] for name in sorted(found)}
-
-
-def topic_groups(part: str) -> dict[str, list[str]]:
-    """The headlines of each topic of a part of the book's split, as texts.
-
-    part: train, validation or test. ValueError for another one, FileNotFoundError
-    without the data."""
-    part = choice("part", part, ("train", "validation", "test"))
-    data = load_dataset_by_name("huffpost").where(classes=class_split("huffpost")[part])
-    found = {}
-    for text, topic in zip(data.texts, data.labels):
-        found.setdefault(topic, []).append(tagged("headline", text))
-    return {name: found[name] for name in sorted(found)}

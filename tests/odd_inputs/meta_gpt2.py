@@ -94,10 +94,5 @@ RECIPES = {
         },
         kinds={"tasks": "leave"},
     ),
-    M + "in_context_nats": R(
-        lambda: {"model": model(), "tasks": batch(), "context": 30},
-        kinds={"tasks": "leave"},
-    ),
-    M + "service_groups": R(lambda: {"part": "train"}, fails=FileNotFoundError),
-    M + "topic_groups": R(lambda: {"part": "train"}, fails=FileNotFoundError),
+    M + "tiny_groups": R(lambda: {"part": "train"}),
 }

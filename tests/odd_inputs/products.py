@@ -15,6 +15,7 @@ from odd_inputs import ODD, Recipe
 from torch import nn
 
 from metalearn_book import data
+from metalearn_book.book.targets import Target
 from metalearn_book.book import figures
 from metalearn_book.case_studies import entities, few_shot_tagger
 from metalearn_book.case_studies import sequence_labels, starts, tuned_taggers
@@ -830,6 +831,14 @@ def figure(**changed):
 
 
 B = "book."
+
+
+def target_words() -> dict:
+    return {"chapter": "metric/x", "what": "a lead", "unit": "points", "value": 1.0,
+            "sense": "at least", "limit": 2.0, "command": "make", "ci95": 0.1,
+            "seeds": 3, "limits": "time"}  # fmt: skip
+
+
 BOOK = {
     B + "claims.claim": R(
         lambda: {"sentence": "{a} is more", "holds": True, "scale": "book", "a": 1.5},
@@ -847,6 +856,12 @@ BOOK = {
     ),
     B + "display.show_text": R(lambda: {"template": "{a}", "a": 1.0}, use=str,
                                kinds={"template": "text", "a": "thing"}),
+    B + "targets.Target": R(lambda: target_words(), kinds={"command": "text", "what": "text"}),
+    B + "targets.save_targets": R(
+        lambda: {"part": "metric", "targets": [Target(**target_words())]},
+        kinds={"part": "text"},
+    ),
+    B + "targets.load_targets": R(lambda: {"folder": "results"}, fails=FileNotFoundError),
     B + "live.Value": R(
         lambda: {"start": 2.0, "low": 1.0, "high": 3.0, "log": True}
     ),

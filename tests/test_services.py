@@ -1,0 +1,88 @@
+"""Services as tasks: real groups, texts in front of a query, unseen names."""
+
+import pytest
+import torch
+
+from metalearn_book.language_models import small_gpt
+from metalearn_book.language_models.meta_gpt2 import TextTasks, tiny_groups
+from metalearn_book.language_models.services import in_context_nats, service_groups
+from metalearn_book.language_models.services import topic_groups
+
+WORDS = ["red", "blue", "old", "new", "big", "low"]
+GROUPS = {
+    place: [f"<headline> {place} is {a} and {b}" for a in WORDS for b in WORDS]
+    for place in ("rome", "oslo", "lima")
+}
+TOKENIZER = small_gpt.train_tokenizer(sum(GROUPS.values(), []), 330)
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def gpt(context=40):
+    torch.manual_seed(0)
+    return small_gpt.SmallGPT(small_gpt.GPTConfig(330, context, 8, 1, 2)).eval()
+
+
+def tasks(k_shot=2, n_query=2, length=12):
+    return TextTasks(GROUPS, TOKENIZER, k_shot, n_query, length)
+
+
+def test_texts_in_front_by_value():
+    model, batch = gpt(), tasks(3, 1).of_group("lima", gen(5))
+    rows = [
+        x[y != -100].tolist() for x, y in zip(batch.support.x[0], batch.support.y[0])
+    ]
+    q = batch.query.x[0, 0][batch.query.y[0, 0] != -100].tolist()
+    share = lambda r: len(set(r) & set(q)) / len(set(r) | set(q))
+    order, chosen = sorted(rows, key=lambda r: -share(r)), []
+    for row in order:
+        if sum(map(len, chosen)) + len(row) > 40 - len(q):
+            break
+        chosen = [row, *chosen]
+    whole = torch.tensor([sum(chosen, []) + q])
+    with torch.no_grad():
+        logits = model(whole)[0, -len(q) : -1]
+    nats = torch.nn.functional.cross_entropy(logits, torch.tensor(q[1:]))
+    torch.testing.assert_close(in_context_nats(model, batch)[0].float(), nats)
+
+
+def test_without_room_the_context_is_empty():
+    model, batch = gpt(12), tasks().sample(2, gen(6))
+    alone = small_gpt.causal_loss_per_task(
+        torch.stack([model(x) for x in batch.query.x]), batch.query.y
+    )
+    found = in_context_nats(model, batch, 12)
+    # a text shorter than the cut may leave room for nothing else either
+    torch.testing.assert_close(found.float(), alone.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("context", [11, 41, 12.5, True])
+def test_a_context_that_does_not_fit_is_refused(context):
+    with pytest.raises(ValueError, match="context must be"):
+        in_context_nats(gpt(), tasks().sample(1, gen()), context)
+
+
+@pytest.mark.parametrize("groups", [service_groups, topic_groups])
+def test_parts_that_are_none_are_refused(groups):
+    with pytest.raises(ValueError, match="part must be one of"):
+        groups("dev")
+
+
+def test_real_services_of_the_parts_share_no_service_and_no_text(real_data):
+    real_data("sgd")
+    parts = {p: service_groups(p) for p in ("train", "validation", "test")}
+    assert [len(found) for found in parts.values()] == [24, 4, 16]
+    names = [set(found) for found in parts.values()]
+    assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
+    texts = [{t for some in found.values() for t in some} for found in parts.values()]
+    assert not texts[0] & texts[2]
+    assert all(t.startswith("<dialogue>") for t in texts[2])
+
+
+def test_generated_groups_are_dialogues_of_one_intent():
+    found = tiny_groups("train")
+    assert len(found) > 5 and all(len(some) > 1 for some in found.values())
+    for name, some in found.items():
+        assert all(name.replace("_", " ") in text for text in some)
