@@ -856,12 +856,16 @@ BOOK = {
     ),
     B + "display.show_text": R(lambda: {"template": "{a}", "a": 1.0}, use=str,
                                kinds={"template": "text", "a": "thing"}),
-    B + "targets.Target": R(lambda: target_words(), kinds={"command": "text", "what": "text"}),
+    B + "targets.Target": R(lambda: target_words(),
+        kinds={"command": "text", "what": "text"},
+    ),
     B + "targets.save_targets": R(
         lambda: {"part": "metric", "targets": [Target(**target_words())]},
         kinds={"part": "text"},
     ),
-    B + "targets.load_targets": R(lambda: {"folder": "results"}, fails=FileNotFoundError),
+    B + "targets.load_targets": R(
+        lambda: {"folder": "results"}, fails=FileNotFoundError
+    ),
     B + "live.Value": R(
         lambda: {"start": 2.0, "low": 1.0, "high": 3.0, "log": True}
     ),
