@@ -1,6 +1,8 @@
 """Starts for unseen services: three seeds, and the curve over the budget.
 
-    python benchmarks/meta_gpt2.py [--steps 40 120 360] [--seeds 3]
+    python benchmarks/meta_gpt2.py [--steps 40 120] [--seeds 3]
+    python benchmarks/meta_gpt2.py --steps 360 --seeds 1 --methods maml joint \\
+        --rates-of 120
 
 Each method of `meta_learning` trains `gpt-base` (`make models`) on the training
 services of the Schema-Guided dialogues, four tasks an outer step, four support and four
@@ -9,8 +11,9 @@ the inner rates for each seed and each number of texts, on the validation servic
 unseen services are measured once. Trained starts are kept under _build/meta_gpt2, so
 that a restart goes on with what is missing. The numbers go to
 results/benchmarks/meta_gpt2.json after each budget. A second-order outer step takes
-two to six seconds of one core, so that 40, 120 and 360 steps with three seeds take
-hours.
+two to six seconds of one core, so that 40 and 120 steps with three seeds take an hour
+or more. The second line prolongs the curve: one seed, two methods, the outer rates of
+another budget.
 """
 
 from __future__ import annotations
@@ -98,19 +101,26 @@ def summed(runs: list[Evaluation]) -> Evaluation:
     return over_seeds(runs) if len(runs) > 1 else runs[0]
 
 
-def budget(base, tokenizer, pools: dict, steps: int, seeds: int) -> dict:
-    "All methods after so many outer steps."
+def chosen_rate(base, tokenizer, pools: dict, method: str, steps: int) -> float:
+    "The outer rate that is best on the validation services, with the first seed."
+    scores = {}
+    for lr in OUTER:
+        made = trained(base, tokenizer, pools["train"], method, steps, lr, 0)
+        scores[lr] = min(searched(made, pools["validation"]).values())
+    return best(scores)
+
+
+def budget(
+    base, tokenizer, pools: dict, steps: int, seeds: int, methods, rates: dict
+) -> dict:
+    """Methods after so many outer steps.
+
+    rates: outer rate of each method; one that is not there is searched for."""
     found, chosen, factors = {}, {}, {}
-    for method in METHODS:
-        first = {
-            lr: trained(base, tokenizer, pools["train"], method, steps, lr, 0)
-            for lr in OUTER
-        }
-        scores = {
-            lr: min(searched(made, pools["validation"]).values())
-            for lr, made in first.items()
-        }
-        lr = chosen[method] = best(scores)
+    for method in methods:
+        lr = chosen[method] = rates.get(method) or chosen_rate(
+            base, tokenizer, pools, method, steps
+        )
         for seed in range(seeds):
             made = trained(base, tokenizer, pools["train"], method, steps, lr, seed)
             found[method, seed], factors[f"{method}, {seed}"] = on_unseen(made, pools)
@@ -120,7 +130,7 @@ def budget(base, tokenizer, pools: dict, steps: int, seeds: int) -> dict:
     shots = (0, *SHOTS)
     means = {
         m: {str(k): summed([found[m, s][k] for s in range(seeds)]) for k in shots}
-        for m in METHODS
+        for m in methods
     }
     leads = {
         m: {
@@ -132,7 +142,7 @@ def budget(base, tokenizer, pools: dict, steps: int, seeds: int) -> dict:
             )
             for k in shots
         }
-        for m in METHODS
+        for m in methods
         if m != "maml"
     }
     return {"means": means, "leads": leads, "outer": chosen, "factors": factors}
@@ -142,8 +152,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, nargs="+", default=[40, 120, 360])
+    parser.add_argument("--steps", type=int, nargs="+", default=[40, 120])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--rates-of", type=int, help="a budget that was measured")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     base, tokenizer = small_model("gpt-base")
@@ -155,7 +167,11 @@ def main() -> None:
     began, numbers = time.perf_counter(), load_results(NAME, missing={"numbers": {}})
     numbers = dict(numbers["numbers"])
     for steps in args.steps:
-        done = budget(base, tokenizer, pools, steps, args.seeds)
+        of = numbers.get("budgets", {}).get(str(args.rates_of), {})
+        rates = of.get("outer", {}) if args.rates_of else {}
+        done = budget(
+            base, tokenizer, pools, steps, args.seeds, args.methods, dict(rates)
+        ) | {"seeds": args.seeds}
         numbers.setdefault("budgets", {})[str(steps)] = done
         numbers.setdefault("leads", {})[str(steps)] = {
             k: e for k, e in done["leads"]["joint"].items() if k != "0"
