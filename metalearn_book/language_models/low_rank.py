@@ -5,9 +5,11 @@
 # %% ../../nbs/language_models/40_low_rank.ipynb #762cd6e0
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from ..book.patch import patch
 from ..data.arguments import real, shapes, shown, whole
 from ..foundations.task_models import matching_names, prediction_of
-from .small_gpt import SmallGPT
+from .small_gpt import GPTConfig, SmallGPT
 
 # %% auto #0
 __all__ = ['linear_sizes', 'LoRALinear', 'add_lora', 'merge_lora', 'SoftPrompt', 'Prefix', 'adapted_numbers']
@@ -197,6 +199,7 @@ class SoftPrompt(nn.Module):
     def __init__(self, model: nn.Module, start: Tensor):
         super().__init__()
         table = _check_start(model, start)
+        _check_room(model, len(start) + 2)
         self.model = model.requires_grad_(False)
         self.prompt = nn.Parameter(table.weight.detach()[start].clone())
 
@@ -268,7 +271,7 @@ class Prefix(nn.Module):
             raise ValueError(f"model must be a SmallGPT, got {shown(model)}")
         _check_start(model, start)
         self.model, found = model.requires_grad_(False), []
-        _check_room(model, len(start))
+        _check_room(model, len(start) + 2)
         with torch.no_grad():
             places = torch.arange(len(start), device=start.device)
             x = (model.tokens(start) + model.positions(places))[None]
@@ -296,6 +299,29 @@ def forward(self: Prefix, ids: Tensor) -> Tensor:
             nn.functional.gelu(block.up(block.norm2(x)), approximate="tanh")
         )
     return model.norm(x) @ model.tokens.weight.mT
+
+# %% ../../nbs/language_models/40_low_rank.ipynb #c0f1d002
+def _with_less_room(config, n: int):
+    "A copy of a model's config with n places less of context."
+    if isinstance(config, GPTConfig):
+        return replace(config, context=config.context - n)
+    less = copy.copy(config)
+    less.max_position_embeddings = config.max_position_embeddings - n
+    return less
+
+
+@patch
+@property
+def config(self: SoftPrompt):
+    "The model's, with the places of the prompt taken off its context."
+    return _with_less_room(self.model.config, len(self.prompt))
+
+
+@patch
+@property
+def config(self: Prefix) -> GPTConfig:
+    "The model's, with the places of the prefix taken off its context."
+    return _with_less_room(self.model.config, self.keys.shape[2])
 
 # %% ../../nbs/language_models/40_low_rank.ipynb #be88f928
 def adapted_numbers(model: nn.Module, adapt=None) -> int:
