@@ -45,7 +45,7 @@ starts: $(VENV)/.installed ## make the starts that come with the package anew, f
 	@$(PY) benchmarks/starts.py --again
 
 models: $(VENV)/.installed ## pretrain the small language models from the data sets, into the cache: half an hour, once; can be interrupted
-	@$(PY) -c "from metalearn_book.language_models.small_gpt import build_models; print(*build_models(), sep='\n')"
+	@$(PY) -c "from metalearn_book.language_models.pretraining import build_models; print(*build_models(), sep='\n')"
 
 bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
 	@benchmarks/rivals.sh $(VENV)

@@ -41,7 +41,8 @@ from metalearn_book.language_models.meta_gpt2 import (
     meta_learning,
     service_groups,
 )
-from metalearn_book.language_models.small_gpt import document_ids, small_model
+from metalearn_book.language_models.pretraining import small_model
+from metalearn_book.language_models.small_gpt import document_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "_build" / "low_rank_services"

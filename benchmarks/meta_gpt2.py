@@ -41,7 +41,7 @@ from metalearn_book.language_models.meta_gpt2 import (
     meta_learning,
 )
 from metalearn_book.language_models.services import service_groups
-from metalearn_book.language_models.small_gpt import small_model
+from metalearn_book.language_models.pretraining import small_model
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "_build" / "meta_gpt2"

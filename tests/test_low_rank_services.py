@@ -26,14 +26,9 @@ from metalearn_book.language_models.meta_gpt2 import (
     meta_learning,
 )
 from metalearn_book.language_models.pretrained import tiny_language_model
-from metalearn_book.language_models.small_gpt import (
-    GPTConfig,
-    SmallGPT,
-    bits_per_byte,
-    causal_loss,
-    small_model,
-    train_tokenizer,
-)
+from metalearn_book.language_models.pretraining import small_model
+from metalearn_book.language_models.small_gpt import GPTConfig, SmallGPT, bits_per_byte
+from metalearn_book.language_models.small_gpt import causal_loss, train_tokenizer
 
 TEXTS = {
     place: [

@@ -22,10 +22,10 @@ from metalearn_book.language_models.pretrained import (
     split_model,
     tiny_language_model,
 )
+from metalearn_book.language_models.pretraining import small_model
 from metalearn_book.language_models.small_gpt import (
     causal_loss_per_task,
     document_ids,
-    small_model,
     text_nats,
     token_batch,
 )

@@ -1,31 +1,26 @@
-"""A small language model: tokenizer, GPT, loss, generation, pretraining, and what is
+"""A small language model: tokenizer, GPT, loss, bits per byte, generation, and what is
 refused."""
 
 from __future__ import annotations
 
-import ast
 import copy
-import gc
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from metalearn_book.foundations.inner_loop import InnerLoop
 from metalearn_book.foundations.tasks import Examples, TaskBatch
-from metalearn_book.foundations.training import load_checkpoint
 from metalearn_book.foundations.verification import verify
+from metalearn_book.foundations.measuring import t_quantile
 from metalearn_book.language_models import small_gpt as S
+from metalearn_book.language_models.pretraining import DOMAINS, tagged, tiny_texts
 from metalearn_book.language_models.small_gpt import GPTConfig, SmallGPT
 from metalearn_book.optimization.maml import MAML
 
-TEXTS = [t for d in S.DOMAINS for t in S.tiny_texts(d)[:60]]
+TEXTS = [t for d in DOMAINS for t in tiny_texts(d)[:60]]
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +35,6 @@ def model(tokenizer):
     for p in net.parameters():
         p.data.mul_(8 if p.ndim > 1 else 1)  # logits that are not all near zero
     return net.eval()
-
-
-@pytest.fixture()
-def documents(tokenizer):
-    return [S.document_ids(tokenizer, t) for t in TEXTS]
 
 
 # --- tokenizer -----------------------------------------------------------------------
@@ -101,7 +91,7 @@ def test_what_is_no_text_is_refused(tokenizer, wrong):
         lambda: tokenizer.n_bytes(wrong),
         lambda: S.document_ids(tokenizer, wrong),
         lambda: S.train_tokenizer(["a", wrong]),
-        lambda: S.tagged("headline", wrong),
+        lambda: tagged("headline", wrong),
     ):
         with pytest.raises(ValueError, match="must be|half a character"):
             call()
@@ -202,7 +192,7 @@ def test_a_text_longer_than_the_context_is_refused(model, tokenizer):
 
 def tasks_of(tokenizer, length=24):
     def examples(a, b):
-        pairs = [S.token_batch(tokenizer, S.tiny_texts(d)[a:b], length)
+        pairs = [S.token_batch(tokenizer, tiny_texts(d)[a:b], length)
                  for d in ("headline", "abstract")]  # fmt: skip
         return Examples(*(torch.stack(v) for v in zip(*pairs)))
 
@@ -247,7 +237,7 @@ def test_the_loss_by_hand():
 
 def test_padding_moves_nothing(model, tokenizer):
     short = S.token_batch(tokenizer, TEXTS[:1], 8)
-    long = S.token_batch(tokenizer, [S.tagged("headline", "a"), *TEXTS[:1]], 8)
+    long = S.token_batch(tokenizer, [tagged("headline", "a"), *TEXTS[:1]], 8)
     alone = S.causal_loss(model(short[0]), short[1])
     beside = S.causal_loss(model(long[0])[1:], long[1][1:])
     assert torch.allclose(alone, beside)
@@ -329,6 +319,43 @@ def test_the_mode_is_left_as_it_was(model, tokenizer):
         assert model.training is mode
 
 
+def test_the_interval_of_bits_per_byte(model, tokenizer):
+    nats = S.text_nats(model, tokenizer, TEXTS[:9])
+    n_bytes = [tokenizer.n_bytes(t) for t in TEXTS[:9]]
+    found = S.bits_interval(nats.tolist(), n_bytes)
+    assert found.mean == pytest.approx(S.bits_per_byte(model, tokenizer, TEXTS[:9]))
+    same = S.bits_interval(nats, [50] * 9)  # texts of one length: that of a mean
+    each = nats.numpy() / 50 / math.log(2)
+    half = t_quantile(8) * each.std(ddof=1) / 3
+    assert same.ci95 == pytest.approx(half) and same.mean == pytest.approx(each.mean())
+    nothing = S.bits_interval([2.0 * n for n in n_bytes], n_bytes)
+    assert nothing.ci95 == pytest.approx(0, abs=1e-12)  # all at the same ratio
+
+
+def test_the_interval_of_bits_per_byte_covers():
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(400):  # the ratio of the means is 1 nat for each byte
+        n_bytes = draw.integers(20, 200, 30)
+        nats = n_bytes + 0.3 * n_bytes * draw.standard_normal(30)
+        found = S.bits_interval(nats.tolist(), n_bytes.tolist())
+        hits += abs(found.mean - 1 / math.log(2)) < found.ci95
+    assert 0.91 < hits / 400 < 0.985
+
+
+@pytest.mark.parametrize(
+    "nats, n_bytes, words",
+    [
+        ([1.0], [3], "at least 2"),
+        ([1.0, 2.0], [3, 4, 5], "must be of the same texts, got 2 and 3"),
+        ([1.0, 2.0], [3, 0], r"n_bytes\[1\] must be at least 1"),
+        ([1.0, math.nan], [3, 4], r"nats\[1\]"),
+    ],
+)
+def test_an_interval_of_nothing_is_refused(nats, n_bytes, words):
+    with pytest.raises(ValueError, match=words):
+        S.bits_interval(nats, n_bytes)
+
+
 # --- generation ----------------------------------------------------------------------
 
 FOUR = torch.tensor([0.4, 0.3, 0.2, 0.1])
@@ -404,244 +431,3 @@ def test_the_same_seed_writes_the_same(model, tokenizer):
         for s in (1, 1, 2)
     )  # fmt: skip
     assert a == b != c
-
-
-# --- pretraining ---------------------------------------------------------------------
-
-SHORT = S.Recipe(GPTConfig(300, 32, 16, 1, 2), 10 * 128, 128)
-QUIET = {"progress": False, "bf16": False}
-
-
-@pytest.mark.parametrize("at", [1, 4, 9])
-def test_a_killed_run_goes_on_to_the_same_weights(documents, tmp_path, at):
-    path = tmp_path / "run"
-    how = {"watch_every": 1, "save_every": 0, "checkpoint": path, **QUIET}
-    seen = []
-
-    def kill(model):
-        seen.append(model)
-        if len(seen) == at + 1:
-            raise InterruptedError
-        return {"n": len(seen)}
-
-    with pytest.raises(InterruptedError):
-        S.pretrain(documents, SHORT, watch=kill, **how)
-    assert load_checkpoint(path)["step"] == at
-    model, curve = S.pretrain(documents, SHORT, **how)
-    straight, other = S.pretrain(documents, SHORT, watch_every=1, **QUIET)
-    for a, b in zip(model.parameters(), straight.parameters()):
-        assert torch.equal(a, b)
-    losses = [[p["nats a token"] for p in c] for c in (curve, other)]
-    assert losses[0] == losses[1] and len(curve) == 10
-
-
-def test_a_checkpoint_of_something_else_is_refused(documents, tmp_path):
-    path = tmp_path / "run"
-    how = {"checkpoint": path, "save_every": 0, **QUIET}
-    S.pretrain(documents, SHORT, **how)
-    other = S.Recipe(SHORT.config, SHORT.n_tokens, 128, lr=1e-3)
-    for given in ((documents[1:], SHORT), (documents, other)):
-        with pytest.raises(ValueError, match="another recipe or of other texts"):
-            S.pretrain(*given, **how)
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(RuntimeError, match="checksum"):
-        S.pretrain(documents, SHORT, **how)
-
-
-def test_a_loss_that_is_not_finite_changes_nothing(model, documents):
-    ids = torch.tensor([documents[0][:12]])
-    optimizer = S.language_optimizer(model, 1e-2)
-    model.positions.weight.data[3] = math.inf
-    kept = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="the loss is nan: nothing was learned"):
-        S.language_step(model, optimizer, ids)
-    assert all(torch.equal(v, kept[n]) for n, v in model.state_dict().items())
-    wild = S.Recipe(SHORT.config, SHORT.n_tokens, 128, lr=1e30)
-    with pytest.raises(RuntimeError, match="nothing was learned"):
-        S.pretrain(documents, wild, **QUIET)
-
-
-def test_rows_begin_with_documents_and_have_no_holes(documents):
-    starts = {tuple(d[:6]) for d in documents}
-    rows = S.packed_rows(documents, 32, torch.Generator().manual_seed(0))
-    assert all(tuple(r[:6]) in starts for r in rows.tolist())
-    assert (rows > 0).all()  # no padding
-    again = S.packed_rows(documents, 32, torch.Generator().manual_seed(0))
-    other = S.packed_rows(documents, 32, torch.Generator().manual_seed(1))
-    assert torch.equal(rows, again) and not torch.equal(rows[:5], other[:5])
-
-
-def test_only_matrices_decay(model):
-    groups = S.language_optimizer(model, 1e-3, 0.1).param_groups
-    assert all(p.ndim == 2 for p in groups[0]["params"])
-    assert all(p.ndim == 1 for p in groups[1]["params"])
-    assert groups[1]["weight_decay"] == 0
-
-
-# --- models by name ------------------------------------------------------------------
-
-
-@pytest.fixture()
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("METALEARN_CACHE", str(tmp_path))
-    fast = S.Recipe(GPTConfig(280, 32, 8, 1, 1), 6 * 64, 64, tiny=True)
-    monkeypatch.setitem(S.RECIPES, "gpt-tiny", fast)
-    return tmp_path
-
-
-def test_a_model_that_is_not_there_says_how_to_make_it(cache, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="make models"):
-        S.small_model("gpt-base")
-    monkeypatch.delenv("METALEARN_DATA", raising=False)
-    with pytest.raises(ValueError, match="must be one of 'gpt-base', 'gpt-tiny'"):
-        S.small_model("gpt-2")
-
-
-def test_tiny_is_made_once_and_each_caller_has_a_copy(cache):
-    model, tokenizer = S.small_model("gpt-tiny")
-    folder = S.model_folder("gpt-tiny")
-    assert [p.name for p in (cache / "models").iterdir()] == [folder.name]
-    made = (folder / "model.json").stat().st_mtime_ns
-    model.norm.weight.data.zero_()
-    again, _ = S.small_model("gpt-tiny")
-    assert again.norm.weight.any() and not again.training
-    assert (folder / "model.json").stat().st_mtime_ns == made
-    about = S.model_about("gpt-tiny")
-    assert about["recipe"]["tiny"] and set(S.DOMAINS) <= set(about["curve"][-1])
-
-
-@pytest.mark.parametrize("file", ["weights.safetensors", "tokenizer.json"])
-@pytest.mark.parametrize("how", ["cut", "changed", "gone"])
-def test_a_damaged_model_is_refused_and_made_again(cache, file, how):
-    S.small_model("gpt-tiny")
-    path = S.model_folder("gpt-tiny") / file
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content[:-50] if how == "cut" else content)
-    with pytest.raises(RuntimeError, match=f"{file}.*make models"):
-        S.small_model("gpt-tiny")
-    S.build_models(["gpt-tiny"], progress=False)
-    S.small_model("gpt-tiny")
-
-
-def test_the_key_of_a_model_is_found_while_finalizers_parse():
-    "Python before 3.11.8 counts wrong where a parse begins inside another."
-    key, parsed = S._model_key("gpt-tiny"), []
-
-    def parses(phase, info, depth=6):
-        if depth:
-            return parses(phase, info, depth - 1)
-        parsed.append(ast.parse("1"))
-
-    kept = gc.get_threshold()
-    gc.callbacks.append(parses)
-    gc.set_threshold(50, 2, 2)
-    try:
-        again = S._model_key("gpt-tiny")
-        junk = [[i] for i in range(1000)]
-    finally:
-        gc.callbacks.remove(parses)
-        gc.set_threshold(*kept)
-    assert again == key and parsed and junk and gc.isenabled()
-
-
-def test_the_key_follows_recipe_code_and_data(cache, monkeypatch):
-    key = S._model_key("gpt-tiny")
-    other = S.Recipe(GPTConfig(280, 32, 8, 1, 1), 7 * 64, 64, tiny=True)
-    monkeypatch.setitem(S.RECIPES, "gpt-tiny", other)
-    assert S._model_key("gpt-tiny") != key
-    base = S._model_key("gpt-base")
-    monkeypatch.setattr(S, "_data_files", lambda: {"sgd": "other files"})
-    assert S._model_key("gpt-base") != base
-    monkeypatch.setattr(S, "_DECIDES", S._DECIDES[1:])
-    assert S._model_key("gpt-tiny") != key
-
-
-def test_all_that_decides_is_in_the_module():
-    import ast
-    from pathlib import Path
-
-    tree = ast.parse(Path(S.__file__).read_text())
-    names = {getattr(n, "name", "") for n in tree.body}
-    for node in tree.body:
-        names |= {getattr(t, "id", "") for t in getattr(node, "targets", [])}
-    assert set(S._DECIDES) <= names
-
-
-def test_words_do_not_count_in_the_key(monkeypatch, tmp_path):
-    from pathlib import Path
-    from types import SimpleNamespace
-
-    source, keys = Path(S.__file__).read_text(), []
-    for old, new in (
-        ("", ""),
-        ("Logits `(B, T, V)` of ids `(B, T)`.", "What comes next."),
-        ("must be whole numbers, got", "are no whole numbers:"),
-        ('approximate="tanh"', 'approximate="none"'),
-    ):
-        assert old in source
-        path = tmp_path / "module.py"
-        path.write_text(source.replace(old, new))
-        found = SimpleNamespace(origin=str(path))
-        monkeypatch.setattr(S.importlib.util, "find_spec", lambda name, f=found: f)
-        keys.append(S._model_key("gpt-tiny"))
-    assert keys[0] == keys[1] == keys[2] != keys[3]
-
-
-RUN = """
-from metalearn_book.language_models import small_gpt as S
-config = S.GPTConfig(280, 32, 8, 1, 1)
-S.RECIPES["gpt-tiny"] = S.Recipe(config, 4000 * 64, 64, tiny=True)
-pretrain = S.pretrain
-S.pretrain = lambda *a, **k: pretrain(*a, **k, save_every=0.2)
-S.build_model("gpt-tiny", progress=False)
-"""
-
-
-def test_a_killed_build_leaves_a_checkpoint_and_no_model(tmp_path):
-    env = {**os.environ, "METALEARN_CACHE": str(tmp_path)}
-    running = subprocess.Popen([sys.executable, "-c", RUN], env=env)
-    try:
-        ends = time.monotonic() + 120
-        while not list(tmp_path.glob("models/*.checkpoint")):
-            assert time.monotonic() < ends and running.poll() is None
-            time.sleep(0.05)
-        os.kill(running.pid, signal.SIGKILL)
-    finally:
-        running.kill()
-        running.wait()
-    kept = list(tmp_path.glob("models/*.checkpoint"))
-    assert load_checkpoint(kept[0])["step"] > 0
-    assert not [p for p in tmp_path.glob("models/gpt-tiny-*") if p.is_dir()]
-
-
-# --- texts ---------------------------------------------------------------------------
-
-
-def test_unseen_services_and_topics_stay_unseen(monkeypatch):
-    from metalearn_book.data import at_hand, class_split, load_dataset_by_name
-
-    if not all(at_hand(n) for n in S.DOMAINS.values()):
-        pytest.skip("needs the data sets")
-    split = class_split("huffpost")
-    data = load_dataset_by_name("huffpost")
-    held = {S.tagged("headline", t) for t in data.where(classes=split["test"]).texts}
-    train = S.domain_texts("headline")
-    assert len(held & set(train)) < 0.002 * len(train)  # the same words, twice printed
-    assert len(train) == len(data.where(classes=split["train"]).texts)
-    parts = [set(S.domain_texts("abstract", p)) for p in ("train", "test")]
-    # the set itself has some abstracts in two of its parts
-    assert len(parts[0] & parts[1]) < 0.01 * len(parts[1])
-
-
-def test_tiny_texts_need_no_data(monkeypatch):
-    monkeypatch.delenv("METALEARN_DATA", raising=False)
-    for d in S.DOMAINS:
-        for part in ("train", "test"):
-            texts = S.tiny_texts(d, part)
-            assert len(texts) > 100 and all(t.startswith(f"<{d}>") for t in texts)
-    with pytest.raises(ValueError, match="must be one of"):
-        S.tiny_texts("headline", "validation")

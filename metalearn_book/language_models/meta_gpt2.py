@@ -21,8 +21,10 @@ from ..foundations.measuring import Evaluation
 from ..foundations.tasks import Examples, TaskBatch
 from ..foundations.training import Update, meta_train
 from .small_gpt import IGNORED, causal_loss
-from .small_gpt import causal_loss_per_task, dialogue_text
-from .small_gpt import dialogue_text, document_ids
+from .pretraining import dialogue_text
+from .small_gpt import causal_loss_per_task
+from .pretraining import dialogue_text
+from .small_gpt import document_ids
 from .small_gpt import generate
 from metalearn_book.language_models.small_gpt import (
     token_batch,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..data import class_split, load_dataset_by_name
 from ..data.arguments import choice, whole
 from ..foundations.tasks import TaskBatch
-from .small_gpt import IGNORED, dialogue_text, tagged
+from .pretraining import dialogue_text, tagged
+from .small_gpt import IGNORED
 from .small_gpt import token_losses
 from .small_gpt import _context, _logits
 

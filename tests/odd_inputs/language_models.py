@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from odd_inputs import Recipe
 
-from metalearn_book.language_models import small_gpt
+from metalearn_book.language_models import pretraining, small_gpt
 
 PARTS = ("language_models",)
 R = Recipe
@@ -45,7 +45,7 @@ def documents() -> list[list[int]]:
 
 @functools.cache
 def saved() -> Path:
-    return small_gpt.save_small_gpt(HERE / "kept", model(), tokenizer())
+    return pretraining.save_small_gpt(HERE / "kept", model(), tokenizer())
 
 
 @functools.cache
@@ -58,8 +58,8 @@ def other():
     return small_gpt.to_gpt2(model())
 
 
-def recipe() -> small_gpt.Recipe:
-    return small_gpt.Recipe(config(), 128, 64)
+def recipe() -> pretraining.Recipe:
+    return pretraining.Recipe(config(), 128, 64)
 
 
 def fresh() -> small_gpt.SmallGPT:
@@ -68,7 +68,7 @@ def fresh() -> small_gpt.SmallGPT:
 
 
 def optimizer_of(net):
-    return small_gpt.language_optimizer(net, 1e-3)
+    return pretraining.language_optimizer(net, 1e-3)
 
 
 def step() -> dict:
@@ -78,6 +78,7 @@ def step() -> dict:
 
 S = "small_gpt."
 L = "language_models." + S
+P = "language_models.pretraining."
 THINGS = {"model": "thing", "tokenizer": "thing"}
 RECIPES = {
     L + "check_text": R(lambda: {"name": "text", "text": "a"},
@@ -130,46 +131,49 @@ RECIPES = {
                  "batch_size": 2},
         kinds=THINGS,
     ),
-    L + "dialogue_text": R(lambda: {"turns": [("user", "a"), ("system", "b")]}),
-    L + "tagged": R(lambda: {"domain": "headline", "text": "a"},
+    L + "bits_interval": R(
+        lambda: {"nats": [30.0, 41.0, 35.0], "n_bytes": [9, 12, 10]}
+    ),
+    P + "dialogue_text": R(lambda: {"turns": [("user", "a"), ("system", "b")]}),
+    P + "tagged": R(lambda: {"domain": "headline", "text": "a"},
                     kinds={"text": "text"}),
     # no data here: the right answer names the ways to get them
-    L + "domain_texts": R(
+    P + "domain_texts": R(
         lambda: {"domain": "headline", "part": "test"}, fails=Exception
     ),
-    L + "tiny_texts": R(lambda: {"domain": "headline", "part": "test"}),
-    L + "packed_rows": R(
+    P + "tiny_texts": R(lambda: {"domain": "headline", "part": "test"}),
+    P + "packed_rows": R(
         lambda: {"documents": documents(), "length": 12,
                  "generator": torch.Generator().manual_seed(0)}
     ),
-    L + "Recipe": R(
+    P + "Recipe": R(
         lambda: {"config": config(), "n_tokens": 128, "tokens_per_step": 64,
                  "lr": 1e-3, "weight_decay": 0.1, "tiny": False, "seed": 0},
         use=lambda r: r.rate(1),
     ),
-    L + "language_step": R(step, kinds={"model": "thing", "optimizer": "thing"}),
-    L + "language_optimizer": R(
+    P + "language_step": R(step, kinds={"model": "thing", "optimizer": "thing"}),
+    P + "language_optimizer": R(
         lambda: {"model": fresh(), "lr": 1e-3, "weight_decay": 0.1}, kinds=THINGS
     ),
-    L + "pretrain": R(
+    P + "pretrain": R(
         lambda: {"documents": documents(), "recipe": recipe(), "save_every": 30.0,
                  "watch_every": 1, "bf16": False, "progress": False, "device": "cpu"},
         kinds={"recipe": "thing"},
     ),
-    L + "save_small_gpt": R(
+    P + "save_small_gpt": R(
         lambda: {"folder": HERE / "new", "model": model(), "tokenizer": tokenizer(),
                  "about": {"a": 1}},
         kinds=THINGS,
     ),
-    L + "load_small_gpt": R(lambda: {"folder": saved()}),
-    L + "model_folder": R(lambda: {"name": "gpt-tiny"}),
+    P + "load_small_gpt": R(lambda: {"folder": saved()}),
+    P + "model_folder": R(lambda: {"name": "gpt-tiny"}),
     # not made here, as the error says
-    L + "small_model": R(lambda: {"name": "gpt-base"}, fails=FileNotFoundError),
-    L + "model_about": R(lambda: {"name": "gpt-base"}, fails=FileNotFoundError),
-    L + "build_model": R(
+    P + "small_model": R(lambda: {"name": "gpt-base"}, fails=FileNotFoundError),
+    P + "model_about": R(lambda: {"name": "gpt-base"}, fails=FileNotFoundError),
+    P + "build_model": R(
         lambda: {"name": "gpt-base", "progress": False}, fails=Exception
     ),
-    L + "build_models": R(
+    P + "build_models": R(
         lambda: {"names": ["gpt-base"], "progress": False}, fails=Exception
     ),
 }  # fmt: skip
