@@ -153,7 +153,9 @@ def test_penalties_without_a_choice():
     assert best_penalty(z, torch.arange(4)) == 1e-4  # nothing can be left out
     assert best_penalty(z, torch.arange(4), "ridge") == 1.0
     two = torch.tensor([0, 0, 1, 1])
-    assert best_penalty(z[[0, 0, 1, 1]], two, "ridge", grid=[2, 2.0]) == 2.0
+    assert best_penalty(z, two, "ridge", grid=[2.0]) == 1.0  # judged by heads of one
+    three = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert best_penalty(unit(6, 5), three, "ridge", grid=[2, 2.0]) == 2.0
     with pytest.raises(ValueError, match="kind must be one of"):
         best_penalty(z, two, "prototype")
     with pytest.raises(ValueError, match="grid must be a finite number above 0"):

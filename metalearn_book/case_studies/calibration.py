@@ -310,7 +310,8 @@ def best_penalty(
     grid: Sequence[float] | None = None,  # penalties to try; None: `PENALTY_GRIDS`
 ) -> float:
     """The penalty whose left-out logits predict best at their own temperature, the
-    larger one of equals; where no class has two examples, that of `PENALTIES`.
+    larger one of equals; where a class has fewer than three examples, that of
+    `PENALTIES`: a head that has seen one of each wants another penalty.
     """
     kind = choice("kind", kind, tuple(PENALTIES))
     y, _ = _examples(z, y, weight)
@@ -318,7 +319,7 @@ def best_penalty(
     grid = [real("grid", v, above=0) for v in grid]
     w = torch.ones(len(y), dtype=torch.double, device="cpu")
     w = w if weight is None else weight.double()
-    if not w[left_out_rounds(y) >= 0].any():
+    if int(y.bincount().min()) < 3:
         return PENALTIES[kind]
     losses = {}
     for penalty in sorted(grid, reverse=True):
