@@ -1,7 +1,7 @@
 """Few-shot named entity recognition on the five domains of CrossNER.
 
-    python benchmarks/ner.py [--stages train settings episodes supervised] [--rounds 8]
-        [--slow-rounds 8]
+    python benchmarks/ner.py [--stages train settings episodes detector supervised]
+        [--rounds 8] [--slow-rounds 8]
 
 Training on sources, then episodes of all methods. Group A trains on literature and
 music and is tested on politics (validation), ai and science; group B the other way
@@ -94,6 +94,7 @@ TUNED = {
     },
     "MAML tagger": {"lr": 1e-4, "head_lr": 1e-2, "steps": 8, "lean": LEAN},
 }
+DETECTOR = "decomposed, MAML detector"
 PAIR = ("fine-tuning, source start", "two experts")  # they share the adapted tagger
 SLOW = [
     PAIR[1],
@@ -242,9 +243,21 @@ def meta_trained(kind: str, group: str, model: WordModel) -> torch.nn.Module:
     return learner
 
 
+class Lazy(dict):
+    "Values that are made when they are first asked for, by functions of nothing."
+
+    def __init__(self, makers: dict):
+        super().__init__()
+        self.makers = makers
+
+    def __missing__(self, name: str):
+        self[name] = self.makers[name]()
+        return self[name]
+
+
 @cache
-def trained(group: str) -> dict:
-    "Source start and meta-trained learners of a group."
+def trained(group: str) -> Lazy:
+    "Source start and meta-trained learners of a group, trained when asked for."
     model, steps = WordModel(load_encoder("minilm")), SOURCE["steps"]
 
     def train():
@@ -264,47 +277,55 @@ def trained(group: str) -> dict:
         train_on_sources(model, pools, weights=weights, report=report, **SOURCE)
 
     kept(f"{group}-source", model, train)
-    return {
-        "model": model,
-        "plain": WordModel(load_encoder("minilm")).requires_grad_(False),
-        **{
-            kind: meta_trained(kind, group, model)
-            for kind in META
-            if group == "A" or kind not in ONLY_VARIANTS
-        },
+    makers = {
+        "model": lambda: model,
+        "plain": lambda: WordModel(load_encoder("minilm")).requires_grad_(False),
     }
+    for kind in META:
+        if group == "A" or kind not in ONLY_VARIANTS:
+            makers[kind] = lambda kind=kind: meta_trained(kind, group, model)
+    return Lazy(makers)
 
 
-def methods(group: str) -> dict:
-    "Name -> method, for all methods of the table."
+@cache
+def methods(group: str) -> Lazy:
+    "Name -> method, for all methods of the table; made when they are asked for."
     t = trained(group)
-    model, body, detector = (
-        t["model"],
-        t["model"].top.with_head(None),
-        t["model"].top.with_head(t["model"].detector),
-    )
-    abstract = abstract_transitions(
-        [tags for pool in sources(group)[0].values() for tags in pool.tags]
-    )
+    model = t["model"]
+    body, detector = model.top.with_head(None), model.top.with_head(model.detector)
+
+    def struct_shot():
+        pools = sources(group)[0].values()
+        abstract = abstract_transitions([tags for pool in pools for tags in pool.tags])
+        return StructShot(model, body, abstract, TEMPERATURE)
+
+    def pretrained(name):
+        return FineTuned(t["plain"], t["plain"].top, **TUNED[name])
+
     tuned = FineTuned(model, model.top, **TUNED["fine-tuning, source start"])
-    full = Decomposed(model, detector, t["span"], detector, **TUNED["decomposed"])
-    return {
-        "two experts": Experts(tuned, t["word"], detector),
-        "fine-tuning, source start": tuned,
-        **{
-            name: FineTuned(t["plain"], t["plain"].top, **TUNED[name])
-            for name in TUNED
-            if name.startswith("fine-tuning, pretrained")
-        },
-        "ProtoBERT": Prototypical(model, t["word"]),
-        "NNShot": NNShot(model, body),
-        "StructShot": StructShot(model, body, abstract, TEMPERATURE),
-        "MAML tagger": FineTuned(model, t["bio"].loop.model, **TUNED["MAML tagger"]),
-        "decomposed": full,
-        "decomposed, MAML detector": replace(
-            full, net=t["any"].loop.model, **TUNED["decomposed, MAML detector"]
-        ),
-    }
+    full = "decomposed"
+    found = Lazy(
+        {
+            "two experts": lambda: Experts(tuned, t["word"], detector),
+            "fine-tuning, source start": lambda: tuned,
+            "ProtoBERT": lambda: Prototypical(model, t["word"]),
+            "NNShot": lambda: NNShot(model, body),
+            "StructShot": struct_shot,
+            "MAML tagger": lambda: FineTuned(
+                model, t["bio"].loop.model, **TUNED["MAML tagger"]
+            ),
+            full: lambda: Decomposed(
+                model, detector, t["span"], detector, **TUNED[full]
+            ),
+            DETECTOR: lambda: replace(
+                found[full], net=t["any"].loop.model, **TUNED[DETECTOR]
+            ),
+        }
+    )
+    for name in TUNED:
+        if name.startswith("fine-tuning, pretrained"):
+            found.makers[name] = lambda name=name: pretrained(name)
+    return found
 
 
 def variants(group: str) -> dict:
@@ -517,6 +538,25 @@ def measure_settings(numbers: Numbers, n: int) -> None:
                 )
 
 
+def measure_detector(numbers: Numbers, groups: list[str], rounds: int) -> None:
+    """The winner of the settings on the episodes of the table, beside the same tagger
+    with the detector of the source start; both of one training."""
+    cells = numbers.data.setdefault("detector", {})
+    plan = [(g, d, k) for g in groups for d in GROUPS[g][1] for k in (1, 5)]
+    for group, d, k in plan:
+        pool, some = episodes(d, "test", k)
+        for name in ("decomposed", DETECTOR):
+            cell = cells.setdefault(f"{d}/{k}/{name}", {"f1": [], "counts": []})
+            missing = some[len(cell["f1"]) : rounds * ROUND]
+            if missing:
+                found = run(methods(group)[name], pool, missing)
+                cell["f1"] += found["f1"]
+                cell["counts"] += found["counts"]
+                numbers.save()
+        means = {n: cells[f"{d}/{k}/{n}"]["f1"] for n in ("decomposed", DETECTOR)}
+        print(d, k, {n: f"{sum(v) / len(v):.3f}" for n, v in means.items()}, flush=True)
+
+
 def measure_supervised(numbers: Numbers, groups: list[str], steps: int) -> None:
     for group in groups:
         for d in GROUPS[group][1]:
@@ -561,8 +601,8 @@ def main() -> None:
     parser.add_argument(
         "--stages",
         nargs="+",
-        default=["train", "settings", "episodes", "supervised"],
-        choices=["train", "settings", "episodes", "supervised"],
+        default=["train", "settings", "episodes", "detector", "supervised"],
+        choices=["train", "settings", "episodes", "detector", "supervised"],
     )
     parser.add_argument(
         "--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS)
@@ -605,13 +645,16 @@ def main() -> None:
     numbers = Numbers()
     if "train" in args.stages:
         for group in args.groups:
-            trained(group)
+            for name in trained(group).makers:
+                trained(group)[name]
     if "settings" in args.stages:
         measure_settings(numbers, args.setting_episodes)
     if "episodes" in args.stages:
         measure_episodes(
             numbers, args.groups, args.methods, args.rounds, args.slow_rounds
         )
+    if "detector" in args.stages:
+        measure_detector(numbers, args.groups, args.slow_rounds)
     if "supervised" in args.stages:
         measure_supervised(numbers, args.groups, args.supervised_steps)
 
