@@ -1,5 +1,5 @@
 """The quick start's code: stable features, class means, the two ways to use training
-classes, counts, distillation, deployment.
+classes.
 """
 
 import math
@@ -15,13 +15,8 @@ from torch import nn
 from metalearn_book.foundations.learning_to_learn import (
     FeatureWeights,
     LearnedPrototypes,
-    bigram_counts,
     class_means,
-    classify,
-    distillation_loss,
-    frequent_words,
     hashed_features,
-    next_token_loss,
     support_classifier,
     text_pieces,
     train_on_classes,
@@ -280,89 +275,3 @@ def test_support_classifier_equals_plain_gradient_descent():
         0
     ]
     assert torch.allclose(got, model(batch.query.x[0]), atol=1e-4)
-
-
-# --- the counting language model ------------------------------------------------------
-
-
-def test_vocabulary_is_sorted_by_frequency_then_alphabet():
-    assert frequent_words(["b a b", "c a"], 5) == ["<s>", "</s>", "<unk>", "a", "b"]
-    with pytest.raises(ValueError, match="at least 4"):
-        frequent_words(["a"], 3)
-
-
-def test_counts_and_their_optimum():
-    vocabulary = ["<s>", "</s>", "<unk>", "a"]
-    counts = bigram_counts(["a a z", "a"], vocabulary)
-    assert (
-        counts.sum() == 6
-        and counts[0, 3] == 2
-        and counts[3, 3] == 1
-        and counts[3, 2] == 1
-        and counts[2, 1] == 1
-        and counts[3, 1] == 1
-    )
-    smooth = counts + 0.5
-    best = (smooth / smooth.sum(1, keepdim=True)).log()
-    lowest = next_token_loss(best, smooth)
-    g = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        other = best + 0.3 * torch.randn(best.shape, generator=g, dtype=torch.float64)
-        assert next_token_loss(other, smooth) > lowest
-    with pytest.raises(ValueError, match="counts are all zero"):
-        next_token_loss(best, torch.zeros(4, 4))
-
-
-# --- distillation ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 5.0])
-def test_gradient_of_distillation_is_a_difference_of_softmaxes(temperature):
-    g = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 4, 6, generator=g, dtype=torch.float64)
-    student.requires_grad_(), teacher.requires_grad_()
-    distillation_loss(student, teacher, temperature).backward()
-    want = (
-        temperature
-        * ((student / temperature).softmax(-1) - (teacher / temperature).softmax(-1))
-        / 4
-    )
-    assert (
-        torch.allclose(student.grad, want.detach(), atol=1e-12) and teacher.grad is None
-    )
-
-
-def test_distillation_is_zero_for_equal_models_and_checks_its_input():
-    z = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    assert (
-        abs(distillation_loss(z + 7.0, z).item()) < 1e-5
-    )  # a constant shift changes no probability
-    with pytest.raises(ValueError, match="must agree"):
-        distillation_loss(z, z[:, :3])
-    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
-        distillation_loss(z, z, 0.0)
-
-
-# --- deployment -----------------------------------------------------------------------
-
-
-def test_classify_uses_names_and_unequal_numbers_of_examples():
-    learner = LearnedPrototypes(FeatureWeights(512))
-    examples = {
-        "plants": ["water the flowers", "the plants are dry"],
-        "cat": ["feed the cat"],
-    }
-    got = classify(
-        learner, examples, ["give the cat some food", "water my flowers"], 512
-    )
-    assert [name for name, _ in got] == ["cat", "plants"] and all(
-        0.5 < p <= 1 for _, p in got
-    )
-
-
-@pytest.mark.parametrize(
-    "examples", [{"one": ["a"]}, {"one": ["a"], "two": []}, {"one": "a", "two": ["b"]}]
-)
-def test_classify_asks_for_two_names_with_texts(examples):
-    with pytest.raises(ValueError, match=r"at least two names|examples\['\w+'\] must"):
-        classify(LearnedPrototypes(nn.Identity()), examples, ["a"], 32)

@@ -23,7 +23,7 @@ sys.path[:0] = [str(TOOLS), str(TOOLS / "theme")]
 import ending
 import cover
 from notebooks import ROOT, is_code, read, settings, source, write_atomically
-from quarto_filter import options, split_directives, unquote
+from quarto_filter import all_tags, anchor, options, split_directives, unquote
 from reached import without_magics
 
 CHAPTER = "nbs/foundations/10_learning_to_learn"
@@ -99,6 +99,7 @@ def map_svg(root: Path = ROOT) -> str:
     """The map as inline SVG; a label with an equation leads to it, colours follow the
     page."""
     nodes, arrows, alternative = map_data(root)
+    tags = all_tags(root)
     at = {
         name: (104 + 58 * x, 24 + (4.5 - y) * 84) for name, (x, y, *_) in nodes.items()
     }
@@ -126,7 +127,8 @@ def map_svg(root: Path = ROOT) -> str:
             f'width="{wide:.0f}" height="{high}"/>' + _lines(x, y, text, 13)
         )
         if tag := re.search(r"\((LTL-\d+)\)", text):
-            label = f'<a href="{CHAPTER}.html#tag-{tag[1].lower()}">{label}</a>'
+            page = tags[tag[1]].removesuffix(".ipynb")
+            label = f'<a href="{page}.html#{anchor(tag[1])}">{label}</a>'
         labels.append(label)
     for name, (_, _, text, is_data) in nodes.items():
         (x, y), (w, h) = at[name], half[name]

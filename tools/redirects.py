@@ -2,6 +2,8 @@
 
 A chapter that got another number leads to itself; one that was divided leads to the
 chapter that has the wanted heading or equation now, and otherwise to its first part.
+The first part does the same for what it no longer has: it may have been divided later,
+under the address that it still has.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from notebooks import ROOT, read, source, write_atomically
 
 #: old chapter -> the chapters that it became, first where its bare address leads to
 MOVED = {
-    "foundations/01_learning_to_learn": ["foundations/10_learning_to_learn"],
+    "foundations/01_learning_to_learn": [
+        "foundations/10_learning_to_learn",
+        "foundations/18_project",
+        "foundations/15_paradigms",
+        "foundations/13_next_token",
+    ],
     "foundations/02_tasks": ["foundations/20_tasks"],
     "foundations/03_bilevel": [
         "foundations/30_bilevel",
@@ -65,19 +72,28 @@ def anchors(chapter: str, root: Path = ROOT) -> list[str]:
     return headings + [qf.anchor(tag) for t in texts for tag in qf.tags_in(t)]
 
 
-def page(old: str, new: list[str], root: Path = ROOT) -> str:
-    "The page at the old address."
-    folder = posixpath.dirname(old)
-    address = {c: posixpath.relpath(c, folder) + ".html" for c in new}
-    first = address[new[0]]
-    known = set(anchors(new[0], root))
+def addresses(new: list[str], folder: str) -> dict[str, str]:
+    "Where each part is, seen from a folder."
+    return {c: posixpath.relpath(c, folder) + ".html" for c in new}
+
+
+def elsewhere(new: list[str], folder: str, root: Path = ROOT) -> str:
+    "Anchor -> address of what the first part does not have, as JSON."
+    address, known = addresses(new, folder), set(anchors(new[0], root))
     others = {
         a: address[c]
         for c in reversed(new[1:])
         for a in anchors(c, root)
         if a not in known
     }
-    places = json.dumps(others, sort_keys=True)
+    return json.dumps(others, sort_keys=True)
+
+
+def page(old: str, new: list[str], root: Path = ROOT) -> str:
+    "The page at the old address."
+    folder = posixpath.dirname(old)
+    address = addresses(new, folder)
+    first, places = address[new[0]], elsewhere(new, folder, root)
     listed = "".join(
         f'<li><a href="{address[c]}">{html.escape(title(c, root))}</a></li>'
         for c in new
@@ -97,6 +113,24 @@ location.replace(to + location.hash);
 """
 
 
+LEADS_ON = re.compile(r'<script id="leads-on">.*?</script>\n', re.S)
+
+
+def leads_on(text: str, new: list[str], root: Path = ROOT) -> str:
+    "The rendered first part, with a script that leads to what other parts have."
+    places = elsewhere(new, posixpath.dirname(new[0]), root)
+    script = f"""<script id="leads-on">
+document.addEventListener("DOMContentLoaded", () => {{
+const places = {places};
+const name = decodeURIComponent(location.hash.slice(1));
+if (places[name] && !document.getElementById(name)) {{
+location.replace(places[name] + location.hash);
+}}}});
+</script>
+"""
+    return LEADS_ON.sub("", text).replace("</head>", f"{script}</head>", 1)
+
+
 def title(chapter: str, root: Path = ROOT) -> str:
     "The title of a chapter."
     first = source(read(root / "nbs" / f"{chapter}.ipynb")["cells"][0])
@@ -104,10 +138,15 @@ def title(chapter: str, root: Path = ROOT) -> str:
 
 
 def write(site: Path, root: Path = ROOT) -> list[Path]:
-    "Write the pages into a rendered site; their paths."
+    """Write the pages into a rendered site, and into its first parts what leads on; the
+    paths of the pages."""
     made = []
     for old, new in MOVED.items():
         if all((root / "nbs" / f"{c}.ipynb").is_file() for c in new):
             made.append(site / "nbs" / f"{old}.html")
             write_atomically(made[-1], page(old, new, root))
+            first = site / "nbs" / f"{new[0]}.html"
+            if len(new) > 1 and first.is_file():
+                text = first.read_text(encoding="utf-8")
+                write_atomically(first, leads_on(text, new, root))
     return made

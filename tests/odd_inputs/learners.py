@@ -199,9 +199,9 @@ OTHER: dict[str, dict] = {
     "learning_to_learn.train_on_classes": {"x": VEC(6, DIM), "labels": lambda:
                                            [0, 1, 2, 0, 1, 2]},
     "learning_to_learn.support_classifier": {"n_features": lambda: DIM},
-    "learning_to_learn.next_token_loss": {"logits": VEC(3, 3), "counts": lambda:
+    "next_token.next_token_loss": {"logits": VEC(3, 3), "counts": lambda:
                                           torch.ones(3, 3)},
-    "learning_to_learn.classify": {"learner": lambda: ProtoNet(), "examples": lambda:
+    "project.classify": {"learner": lambda: ProtoNet(), "examples": lambda:
                                    {"a": ["pay it"], "b": ["lost card"]}},
     "tasks.take": {"x": VEC(5, 2), "index": lambda: torch.tensor([[0, 1], [2, 4]])},
     "tasks.TaskBatch": {"query": lambda: examples(1), "info": dict},
@@ -331,8 +331,8 @@ OTHER: dict[str, dict] = {
     "prototypes.UnbalancedQueries": {"tasks": class_tasks},
     "self_check.twice": {"run": lambda: lambda: [torch.ones(2)]},
     "inner_loop.adapt_by_adjoint": {"params": lambda: loop().initial(2)},
-    "learning_to_learn.frequent_words": {"size": lambda: 6},
-    "learning_to_learn.bigram_counts": {"vocabulary": lambda: [
+    "next_token.frequent_words": {"size": lambda: 6},
+    "next_token.bigram_counts": {"vocabulary": lambda: [
         "<unk>", "<s>", "</s>", "card"]},
     "implicit.to_rows": {"params": lambda: loop().initial(2)},
     "implicit.ReverseProducts": {"params": lambda: loop().initial(2)},
