@@ -132,11 +132,17 @@ def test_what_the_pretrained_chapter_says_about_ends():
     assert ends["abstract"][model] > 1.2 * ends["abstract"][other]
     for cut in ("dialogue", "abstract"):
         assert all(ends[cut][who] > line[who] for who in (model, other, small))
+    text = outputs_of("language_models/15_pretrained")
+    number = r"(−?[\d.]+) ± ([\d.]+)"
+    found = re.search(f"lead goes from {number} to {number} bits", text).groups()
+    alone, wide, with_end, as_wide = (float(v.replace("−", "-")) for v in found)
+    assert alone > wide and with_end < as_wide  # ahead, and then no longer
     by = stored["bits_per_byte"]
-    gap = lambda how: (
-        by[how]["small GPT, headline"]["mean"] - by[how]["smollm2, headline"]["mean"]
-    )
-    assert gap("the text alone") > 0.1 and gap("with its end") < -0.1
+    for how, lead in (("the text alone", alone), ("with its end", with_end)):
+        small_one, large = (
+            by[how][f"{who}, headline"]["mean"] for who in ("small GPT", "smollm2")
+        )
+        assert abs(small_one - large - lead) < 0.01
 
 
 def test_what_the_pretrained_chapter_says_about_the_correction():
