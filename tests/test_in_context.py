@@ -160,7 +160,7 @@ def test_training_lowers_the_loss_and_resumes(tmp_path):
     whole = ic.InContextRegressor(2, 5, width=16, n_layers=1, n_heads=2)
     parted = copy.deepcopy(whole)
     history = meta_train(whole, tasks, steps=40, **run)
-    assert sum(history.losses[-5:]) < sum(history.losses[:5])
+    assert sum(history.loss[-5:]) < sum(history.loss[:5])
     again = copy.deepcopy(parted)
     kept = Checkpoint(tmp_path / "run.pt", every=10)
     calls = 0
@@ -297,7 +297,10 @@ def test_tuning_in_context_learns_and_leaves_the_model():
         (lambda: ic.joined_batch(TOKENIZER, [["a text"]], 20), "must hold pairs"),
         (lambda: ic.joined_batch(TOKENIZER, [[("a", " ")]], 20), "empty answer"),
         (lambda: ic.joined_batch(TOKENIZER, [[]], 20), "at least 1"),
-        (lambda: ic.tune_in_context(gpt(), TOKENIZER, {}), "groups must be a dict"),
+        (
+            lambda: ic.tune_in_context(gpt(), TOKENIZER, {}, length=60),
+            "groups must be a dict",
+        ),
         (
             lambda: ic.tune_in_context(gpt(), TOKENIZER, PAIRS, k_shot=20, length=60),
             "a sequence needs 21",
@@ -591,7 +594,7 @@ BAD = {
     ),
     "not a number": (
         spoil(lambda b: first(b)["token_logprobs"].__setitem__(2, None)),
-        "got None",
+        "gave None",
     ),
     "infinite": (
         spoil(lambda b: first(b)["token_logprobs"].__setitem__(2, -math.inf)),

@@ -118,6 +118,7 @@ RECIPES = {
     M + "PromptFormat": R(
         lambda: {"instruction": "Which?", "text_name": "Text", "label_name": "Label"},
         use=lambda made: made.front([("a", "b")]) + made.ask("c"),
+        kinds=dict.fromkeys(("instruction", "text_name", "label_name"), "text"),
     ),
     M + "label_tokens": R(
         lambda: {"tokenizer": pair()[1], "labels": ["yes", "no"]},
@@ -132,7 +133,7 @@ RECIPES = {
             "labels": ["yes", "no"],
             "batch_size": 2,
         },
-        kinds={"tokenizer": "leave"},
+        kinds={"tokenizer": "leave", "front": "text"},
     ),
     M + "calibrated": R(lambda: {"scores": drawn(4, 3), "empty": drawn(2, 3)}),
     M + "tie_accuracy": R(
@@ -157,8 +158,11 @@ RECIPES = {
             "key_variable": "NO_SUCH_KEY",
         },
         use=repr,
+        kinds=dict.fromkeys(("url", "name", "key_variable"), "text"),
     ),
-    M + "match_label": R(lambda: {"text": "yes, it is", "labels": ["yes", "no"]}),
+    M + "match_label": R(
+        lambda: {"text": "yes, it is", "labels": ["yes", "no"]}, kinds={"text": "text"}
+    ),
     M + "LocalModel": R(
         lambda: {"model": pair()[0], "tokenizer": pair()[1]},
         use=lambda made: made.label_scores(["a"], [" b", " c"]),
