@@ -283,8 +283,8 @@ def joined_batch(
     """Sequences of pairs as ids and labels, `(B, length)` int64: the pairs of each
     stand one behind another, each answer with its end.
 
-    sequences: lists of (prompt, answer). counts: "all" answers have labels, or the
-    "last" alone; everything else is -100. ValueError: texts that are no pairs, and a
+    tokenizer: with a padding token. sequences: lists of (prompt, answer). counts: "all"
+    answers have labels, or the "last" alone; the rest is -100. ValueError: texts that are no pairs, and a
     sequence of more than `length` tokens."""
     length = whole("length", length, 2)
     counts = choice("counts", counts, ("all", "last"))
@@ -347,7 +347,7 @@ def tune_in_context(
     *,
     k_shot: int = 4,  # pairs in front of the last one
     steps: int = 120,
-    sequences_per_step: int = 4,
+    sequences_per_step: int = 4,  # each of one task
     lr: float = 1e-3,  # of AdamW, reached after a tenth of the steps
     length: int = 256,  # tokens of a sequence, at most the context
     seed: int = 0,  # of the draws
@@ -383,8 +383,8 @@ def answer_nats(
     """Nats a token of the last answer of each sequence of pairs, with the pairs before
     it in front: `(B,)` float64.
 
-    model, tokenizer: of the book or of transformers. ValueError for a sequence of more
-    tokens than the context."""
+    model, tokenizer: of the book or of transformers. sequences: lists of (prompt,
+    answer). ValueError for a sequence of more tokens than the context."""
     size, found = whole("batch_size", batch_size), several("sequences", sequences)
     values = []
     for at in range(0, len(found), size):
