@@ -284,8 +284,8 @@ def joined_batch(
     stand one behind another, each answer with its end.
 
     tokenizer: with a padding token. sequences: lists of (prompt, answer). counts: "all"
-    answers have labels, or the "last" alone; the rest is -100. ValueError: texts that are no pairs, and a
-    sequence of more than `length` tokens."""
+    answers have labels, or the "last" alone; the rest is -100. ValueError: texts that
+    are no pairs, and a sequence of more than `length` tokens."""
     length = whole("length", length, 2)
     counts = choice("counts", counts, ("all", "last"))
     found = several("sequences", sequences)
@@ -619,7 +619,8 @@ def _address(url: str) -> urllib.parse.SplitResult:
     check_text("url", url)
     try:
         found = urllib.parse.urlsplit(url.strip())
-        found.port  # raises for what is no number
+        if found.port == 0:  # the property raises for what is no number
+            raise ValueError("a port of 0")
     except ValueError as e:
         raise ValueError(f"url must be http://host:port/path, got {e}") from None
     plain = all(c.isprintable() and not c.isspace() for c in url.strip())
