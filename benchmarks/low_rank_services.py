@@ -40,8 +40,8 @@ from metalearn_book.language_models.meta_gpt2 import (
     TextTasks,
     measure_groups,
     meta_learning,
-    service_groups,
 )
+from metalearn_book.language_models.services import service_groups
 from metalearn_book.language_models.pretraining import small_model
 from metalearn_book.language_models.small_gpt import document_ids
 
