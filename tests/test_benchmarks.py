@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: all ways give one gradient, a missing library
 is named, and the numbers are stored."""
 
+import ast
 import importlib
 import json
 import math
@@ -327,3 +328,16 @@ def test_no_measured_cell_of_the_text_benchmark_is_left_out():
         k: v for k, v in numbers.items() if k != "cells"
     }
     assert set(made["library"]) == {"this book", "setfit, 3 iterations"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem
+)
+def test_what_a_script_imports_of_the_package_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(
+            "metalearn_book"
+        ):
+            module = importlib.import_module(node.module)
+            missing = [a.name for a in node.names if not hasattr(module, a.name)]
+            assert not missing, f"{node.module} has no {', '.join(missing)}"
