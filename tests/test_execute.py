@@ -34,6 +34,25 @@ def printed(path):
     )
 
 
+def test_a_run_stores_the_targets_of_its_chapter_and_no_others(tmp_path):
+    def rows(**values):
+        return {k: {"chapter": k.split(":")[0], "value": v} for k, v in values.items()}
+
+    here, run = (tmp_path / n / "results" for n in ("book", "run"))
+    name = Path("targets") / "metric.json"
+    for folder, found in (
+        (here, rows(**{"metric/a: old": 1, "metric/b: kept": 2})),
+        (run, rows(**{"metric/a: new": 3, "metric/b: kept": 9})),
+    ):
+        (folder / "targets").mkdir(parents=True)
+        (folder / name).write_text(json.dumps(found))
+    execute._store_targets("metric/a", run, tmp_path / "book")
+    stored = json.loads((here / name).read_text())
+    assert stored == rows(**{"metric/a: new": 3, "metric/b: kept": 2})
+    execute._store_targets("optimization/x", run, tmp_path / "book")
+    assert [p.name for p in (here / "targets").iterdir()] == ["metric.json"]
+
+
 def test_a_run_at_book_scale_stores_outputs_numbers_and_a_fresh_stamp(
     project, keep_environment
 ):

@@ -201,8 +201,23 @@ def _store(
     if scale == "book":
         old["stamp"] = freshness.make_stamp(nb, chapter, seconds, root)
         write_atomically(root / "nbs" / f"{chapter}.ipynb", text(nb))
+        _store_targets(chapter, results, root)
     if old:
         write_atomically(stored, json.dumps(old, indent=1, sort_keys=True) + "\n")
+
+
+def _store_targets(chapter: str, results: Path, root: Path) -> None:
+    "What the chapter was to reach, in place of what it said before."
+    name = Path("targets") / f"{chapter.split('/')[0]}.json"
+    found, stored = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for path in (results / name, root / "results" / name)
+    )
+    own = {k: row for k, row in found.items() if row["chapter"] == chapter}
+    others = {k: row for k, row in stored.items() if row["chapter"] != chapter}
+    if others | own != stored:
+        rows = json.dumps(others | own, indent=1, sort_keys=True)
+        write_atomically(root / "results" / name, rows + "\n")
 
 
 # -------------------------------------------------------- one chapter, in this process
