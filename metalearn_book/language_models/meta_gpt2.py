@@ -20,18 +20,12 @@ from ..data.arguments import whole
 from ..foundations.measuring import Evaluation
 from ..foundations.tasks import Examples, TaskBatch
 from ..foundations.training import Update, meta_train
-from .small_gpt import IGNORED, causal_loss
-from .pretraining import dialogue_text
-from .small_gpt import causal_loss_per_task
-from .pretraining import dialogue_text
-from .small_gpt import document_ids
-from .small_gpt import generate
-from metalearn_book.language_models.small_gpt import (
-    token_batch,
-    _check_tokens,
-    _context,
-)
 from .pretrained import _pieces
+from .pretraining import dialogue_text
+from .small_gpt import IGNORED, causal_loss
+from .small_gpt import causal_loss_per_task, document_ids
+from .small_gpt import generate, token_batch
+from .small_gpt import _check_tokens, _context
 from ..optimization.maml import MAML
 from ..optimization.reptile import Reptile, all_examples
 
