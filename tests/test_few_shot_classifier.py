@@ -157,6 +157,7 @@ def test_what_cannot_be_fitted_says_why(tiny, texts, labels, message):
         ({"penalty": "auto"}, "or 'left-out'"),
         ({"penalty": "left-out", "head": "prototype"}, "None for 'prototype'"),
         ({"penalty": 1.0, "head": "prototype"}, "None for class means"),
+        ({"penalty": "left-out", "tune": "softmax"}, "the encoder has not seen"),
     ],
 )
 def test_wrong_options_are_found_by_fit(tiny, few, options, message):

@@ -159,16 +159,8 @@ def _start_given(start) -> str | Start:
         return str(start)
     return copy.deepcopy(load_start(start))
 
-# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0030
-_BY_NAME = ("minilm", "tiny", MINILM_HUB)  # encoders that the package finds anywhere
-_CHOICES = {
-    "tune": ("none", "contrastive", "softmax"),
-    "head": ("logistic", "prototype", "ridge"),
-    "on_empty": ("reject", "raise"),
-}
-
-
-def _penalty_given(head: str, penalty) -> float | str | None:
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a00b0
+def _penalty_given(head: str, penalty, tune: str) -> float | str | None:
     "The penalty as a number, a word or None; ValueError for another one."
     if not isinstance(penalty, str):
         return penalty if penalty is None else _penalty_of(head, penalty)
@@ -177,7 +169,20 @@ def _penalty_given(head: str, penalty) -> float | str | None:
             "penalty must be a number above 0 or 'left-out' for the heads 'logistic' "
             f"and 'ridge', and None for 'prototype', got {penalty!r} for {head!r}"
         )
+    if tune != "none":
+        raise ValueError(
+            "penalty='left-out' chooses by examples that the encoder has not seen, and "
+            f"tune={tune!r} shows it all of them; give a number, or take tune='none'"
+        )
     return "left-out"
+
+# %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a0030
+_BY_NAME = ("minilm", "tiny", MINILM_HUB)  # encoders that the package finds anywhere
+_CHOICES = {
+    "tune": ("none", "contrastive", "softmax"),
+    "head": ("logistic", "prototype", "ridge"),
+    "on_empty": ("reject", "raise"),
+}
 
 
 @patch
@@ -193,7 +198,7 @@ def _checked(self: FewShotClassifier) -> dict:
         p["start"] = _start_given(p["start"])
     if not isinstance(p["prompt"], str):
         raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
-    p["penalty"] = _penalty_given(p["head"], p["penalty"])
+    p["penalty"] = _penalty_given(p["head"], p["penalty"], p["tune"])
     p["reject_share"] = real("reject_share", p["reject_share"], above=0, below=1)
     p |= {n: whole(n, p[n], at) for n, at in (("seed", 0), ("batch_size", 1))}
     if p["steps"] is not None:
@@ -366,9 +371,9 @@ def _judged_by_others(
         z[part] = embed_texts(tuned, some, options["batch_size"])
     means = weighted_means(z["rest"], y[rest], n_classes, weight[rest])
     scores = (z["out"] @ F.normalize(means, dim=-1).T).amax(-1)
-    some = z["rest"], y[rest], weight[rest]
-    penalty = _chosen_penalty(*some, options)
-    head, bias = fit_head(*some[:2], n_classes, options["head"], some[2], penalty)
+    kind, penalty = options["head"], options["penalty"]
+    some = z["rest"], y[rest], n_classes, kind, weight[rest], penalty
+    head, bias = fit_head(*some)
     return scores, (z["out"] @ head.T + bias).double()
 
 # %% ../../nbs/case_studies/20_few_shot_classifier.ipynb #f20a003d
