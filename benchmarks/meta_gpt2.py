@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "_build" / "meta_gpt2"
 NAME = "benchmarks/meta_gpt2"
 LENGTH, N_QUERY, SHOTS = 64, 8, (1, 4, 16)
-OUTER, FACTORS = (3e-4, 1e-3), (0.25, 0.5, 1.0, 2.0)
+OUTER, FACTORS = (1e-4, 3e-4, 1e-3), (0.125, 0.25, 0.5, 1.0, 2.0)
 LIMITS = (
     "the lead grows with the number of texts that the steps can use, and from one text "
     "they gain little; it falls from 40 to 120 outer steps, since reading more helps "

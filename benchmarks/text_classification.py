@@ -14,6 +14,7 @@ where benchmarks/rivals.sh has installed it.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import sys
 import tempfile
@@ -39,11 +40,13 @@ from metalearn_book.case_studies.text_classification import (
 from metalearn_book.case_studies.text_meta_training import TaskHeads, TopLayers
 from metalearn_book.case_studies.text_meta_training import lower_states, without_copies
 from metalearn_book.data import available, class_split, load_dataset_by_name
-from metalearn_book.foundations.encoders import NearestPrototype, TextEncoder
+from metalearn_book.foundations.encoders import LinearProbe, NearestPrototype
+from metalearn_book.foundations.encoders import TextEncoder
 from metalearn_book.foundations.encoders import cached_features, load_encoder
 from metalearn_book.foundations.fine_tuning import fine_tune
-from metalearn_book.foundations.tasks import ClassTasks
-from metalearn_book.foundations.measuring import evaluate, paired_difference
+from metalearn_book.foundations.tasks import ClassTasks, Examples
+from metalearn_book.foundations.measuring import Evaluation, evaluate
+from metalearn_book.foundations.measuring import paired_difference
 from metalearn_book.foundations.training import Update, Validation, meta_train
 from metalearn_book.metric.closed_form import RidgeHead
 from metalearn_book.metric.prototypes import ProtoNet, ResidualMap, Transductive
@@ -349,6 +352,59 @@ class Bench:
             )  # the head is the same for all
         return {"accuracy": found, "minutes": (time.process_time() - began) / 60}
 
+    def library_default(self, name: str, n_way: int, k: int, n: int) -> dict:
+        """The library with all its defaults on `n` test episodes, and frozen class
+        means and logistic regression on the same ones."""
+        sys.path.append(str(RIVALS))
+        from datasets import Dataset
+        from sentence_transformers import SentenceTransformer
+        from setfit import SetFitModel, Trainer, TrainingArguments
+        from sklearn.linear_model import LogisticRegression
+
+        began, d = time.process_time(), load_dataset_by_name(name, part="test")
+        d = d.where(classes=class_split(name)["test"])
+        x = self.features(self.encoder, name, d.texts)
+        rows = ClassTasks(torch.arange(len(d))[:, None].float(), d.labels, n_way, k, 5)
+        body = SentenceTransformer(self.encoder.model.name_or_path, device="cpu")
+        heads = {
+            "class means": NearestPrototype(),
+            "logistic regression": LinearProbe(),
+        }
+        found: dict[str, list] = {"library": [], **{head: [] for head in heads}}
+        generator, steps = torch.Generator().manual_seed(SEED), 0
+        for _ in range(n):
+            task = rows.sample(1, generator)
+            s, q = (part.x[0, :, 0].long() for part in (task.support, task.query))
+            y, answers = task.support.y[0], task.query.y[0]
+            model = SetFitModel(copy.deepcopy(body), LogisticRegression())
+            given = {"text": [d.texts[i] for i in s], "label": y.tolist()}
+            with tempfile.TemporaryDirectory() as folder:
+                how = TrainingArguments(
+                    output_dir=folder,
+                    report_to="none",
+                    save_strategy="no",
+                    show_progress_bar=False,
+                )  # nothing here changes what is learned
+                trainer = Trainer(model, how, Dataset.from_dict(given))
+                trainer.train()
+                steps = trainer.st_trainer.state.global_step
+            said = torch.as_tensor(model.predict([d.texts[i] for i in q]))
+            found["library"].append((said == answers).float().mean())
+            support = Examples(x[s][None], y[None])
+            for head, learner in heads.items():
+                logits = learner.adapt(support)(x[q][None])[0]
+                found[head].append((logits.argmax(-1) == answers).float().mean())
+        every = {name: Evaluation(torch.stack(v), SEED) for name, v in found.items()}
+        return {
+            "rows": every,
+            "over": {
+                head: paired_difference(every["library"], every[head]) for head in heads
+            },
+            "steps": steps,
+            "n_episodes": n,
+            "minutes": (time.process_time() - began) / 60,
+        }
+
     # ---------------------------------------------------------------- losses
 
     def loss_cell(self, loss: str) -> dict:
@@ -561,6 +617,13 @@ def jobs(b: Bench) -> list[Job]:
         for title, n, cost in (
             ("this book", None, 80),
             ("setfit, 3 iterations", 3, 250),
+        )
+    ] + [
+        (
+            "library",
+            "setfit, defaults, 15 classes",
+            500,
+            lambda: b.library_default("banking77", 15, 1, 60),
         )
     ]
 
