@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from shared import gen
+from tiny_texts import GROUPS, TOKENIZER, WORDS, gpt, tasks
 from torch.func import functional_call
 
 from metalearn_book.foundations.tasks import Examples, TaskBatch
@@ -24,26 +26,7 @@ from metalearn_book.language_models.meta_gpt2 import (
 from metalearn_book.language_models.pretrained import byte_tokenizer
 from metalearn_book.language_models.small_gpt import causal_loss, token_batch
 
-WORDS = ["red", "blue", "old", "new", "big", "low"]
-GROUPS = {
-    place: [f"<headline> {place} is {a} and {b}" for a in WORDS for b in WORDS]
-    for place in ("rome", "oslo", "lima")
-}
-TOKENIZER = small_gpt.train_tokenizer(sum(GROUPS.values(), []), 330)
 RUN = {"steps": 2, "tasks_per_step": 2, "progress": False}
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def gpt(context=40):
-    torch.manual_seed(0)
-    return small_gpt.SmallGPT(small_gpt.GPTConfig(330, context, 8, 1, 2)).eval()
-
-
-def tasks(k_shot=2, n_query=2, length=12):
-    return TextTasks(GROUPS, TOKENIZER, k_shot, n_query, length)
 
 
 def learner(model=None, **options):
