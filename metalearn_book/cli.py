@@ -15,7 +15,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
@@ -412,9 +412,25 @@ class _Killed(KeyboardInterrupt):
     "SIGTERM, to be cleaned up after like Ctrl-C."
 
 
+def _told(status: int) -> str:
+    why = "a kill" if status == 143 else "Ctrl-C"
+    return f"metalearn-book: ended by {why}; run it again to go on"
+
+
+def _end_at_once(number, frame) -> None:
+    with suppress(RuntimeError, OSError):  # in the middle of a line
+        sys.stdout.flush()
+    os.write(2, f"{_told(128 + number)}\n".encode())
+    os._exit(128 + number)
+
+
 @contextmanager
-def _ended_by_kill() -> Iterator[None]:
-    "Inside, SIGTERM raises `_Killed`; no signal is touched outside the main thread."
+def _ended_by_kill(at_once: bool = False) -> Iterator[None]:
+    """Inside, SIGTERM raises `_Killed`; no signal is touched outside the main thread.
+
+    at_once: SIGTERM and Ctrl-C end the process, where nothing is to be cleaned up: a
+    library that is being imported may swallow an exception.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -422,11 +438,14 @@ def _ended_by_kill() -> Iterator[None]:
     def end(number, frame):
         raise _Killed
 
-    old = signal.signal(signal.SIGTERM, end)
+    numbers = (signal.SIGTERM, signal.SIGINT) if at_once else (signal.SIGTERM,)
+    numbers = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    old = {n: signal.signal(n, _end_at_once if at_once else end) for n in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -480,12 +499,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "doctor", help="is this machine ready? versions, device, model, data, disk"
     ).set_defaults(do=command_doctor)
     given = parser.parse_args(arguments)
+    only_reads = arguments is None and given.do is command_doctor
     try:
-        with _ended_by_kill():
+        with _ended_by_kill(at_once=only_reads):
             return given.do(given)
     except KeyboardInterrupt as e:
-        why, status = ("a kill", 143) if isinstance(e, _Killed) else ("Ctrl-C", 130)
-        print(f"metalearn-book: ended by {why}; run it again to go on", file=sys.stderr)
+        status = 143 if isinstance(e, _Killed) else 130
+        print(_told(status), file=sys.stderr)
         return status
     except BrokenPipeError:  # `metalearn-book chapters | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """Properties of the chapter on estimators: parameters, fitted state, labels, tags."""
 
+import enum
 import pickle
 from importlib.util import find_spec
 
@@ -131,6 +132,8 @@ def test_an_array_of_classes_gives_back_what_it_was_given(classes):
 def test_a_column_of_texts():
     assert text_column(np.array(["play", "stop"])) == ["play", "stop"]
     assert type(text_column([np.str_("a")])[0]) is str
+    word = enum.Enum("Word", {"A": "a"}, type=str)  # str(word.A) is "Word.A"
+    assert text_column([word.A]) == ["a"] and type(text_column([word.A])[0]) is str
     assert text_column(["play", " \u200b"], blank=True) == ["play", " \u200b"]
     for texts, message in (
         (["play", "\u200b"], r"texts\[1\] is empty"),
@@ -149,7 +152,9 @@ def test_weights():
     assert example_weights(None, 2).tolist() == [1, 1]
     assert example_weights(2, 2).tolist() == [2, 2]
     assert example_weights(np.array([1, 0]), 2).dtype == torch.float32
-    for wrong in ([1], [1, -1], [0, 0], [1, float("inf")], ["a", "b"], {"a": 1}):
+    assert example_weights([1e-60, 1], 2).tolist() == [0, 1]  # as float32 has them
+    infinite = [1, float("inf")], [1, 1e39]
+    for wrong in ([1], [1, -1], [0, 0], *infinite, ["a", "b"], {"a": 1}):
         with pytest.raises(ValueError, match="sample_weight"):
             example_weights(wrong, 2)
 

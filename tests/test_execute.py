@@ -364,6 +364,45 @@ def test_every_tool_ends_with_one_line(tmp_path, number, status):
     assert said.startswith("tool.py: ended by") and said.count("\n") == 1
 
 
+#: what imports it in vain: the signal is swallowed, as by libraries written in C
+SWALLOWS = """
+import time
+print("importing", flush=True)
+for _ in range(300):
+    try:
+        time.sleep(0.2)
+    except BaseException:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+@pytest.mark.parametrize(
+    ("library", "command"),
+    [
+        ("griffe", ["tools/check_api.py"]),
+        ("torch", ["-m", "metalearn_book.cli", "doctor"]),
+    ],
+)
+def test_a_signal_during_imports_is_heard(tmp_path, library, command, number, status):
+    (tmp_path / f"{library}.py").write_text(SWALLOWS)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "importing\n" in process.stdout
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == status
+    assert "ended by" in said and said.count("\n") == 1, said
+
+
 def test_every_tool_is_run_by_ending():
     for folder in ("tools", "benchmarks"):
         for path in (ROOT / folder).glob("*.py"):

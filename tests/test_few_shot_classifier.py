@@ -154,6 +154,8 @@ def test_what_cannot_be_fitted_says_why(tiny, texts, labels, message):
         ({"reject_share": 0.0}, "reject_share must be a finite number above 0"),
         ({"encoder": "nowhere"}, "no encoder is called"),
         ({"penalty": 0}, "penalty must be a finite number above 0"),
+        ({"penalty": 1e30}, r"penalty must be .* at most 1e\+12"),
+        ({"prompt": "\ud800"}, "prompt holds"),
         ({"penalty": "auto"}, "or 'left-out'"),
         ({"penalty": "left-out", "head": "prototype"}, "None for 'prototype'"),
         ({"penalty": 1.0, "head": "prototype"}, "None for class means"),
@@ -506,6 +508,10 @@ def test_partial_fit_is_a_fit_on_all(tiny, few, head):
     np.testing.assert_allclose(proba(parts, few), proba(whole, few), atol=1e-4)
     assert list(parts.classes_) == known
     assert parts.threshold_ == pytest.approx(whole.threshold_, abs=1e-5)
+    assert parts.partial_fit(texts, labels, classes=(c for c in known)) is parts
+    for classes, message in ((3, "classes must be a list"), ([-1], "is not one of")):
+        with pytest.raises(ValueError, match=message):
+            parts.partial_fit(texts, labels, classes=classes)
 
 
 def test_partial_fit_encodes_new_texts_only_and_keeps_what_was_tuned(
@@ -655,6 +661,19 @@ def test_examples_can_be_added_after_loading(tiny, few, tmp_path):
 
 
 # --- words and labels as people have them
+
+
+def test_on_empty_is_looked_at_when_it_is_used(fitted):
+    changed = copy.copy(fitted).set_params(on_empty="drop")
+    with pytest.raises(ValueError, match="on_empty must be one of 'reject', 'raise'"):
+        changed.predict(["play", ""])
+
+
+@pytest.mark.parametrize("head", ["logistic", "ridge"])
+def test_the_largest_penalty_leaves_nothing_but_the_bias(tiny, few, head):
+    fitted = FewShotClassifier(tiny, head=head, penalty=1e12).fit(few.texts, few.labels)
+    assert fitted.weight_.abs().max() < 1e-6
+    assert np.isfinite(fitted.predict_proba(few.texts)).all()
 
 
 def test_a_blank_text_is_rejected_and_the_batch_is_kept(fitted, few):

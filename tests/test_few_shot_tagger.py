@@ -145,6 +145,11 @@ def test_a_device_that_is_not_there(start, device):
         FewShotTagger(start, device=device).fit([IN_ROME])
 
 
+def test_a_device_that_holds_no_numbers(start):
+    with pytest.raises(ValueError, match="device='meta' holds no numbers"):
+        FewShotTagger(start, device="meta").fit([IN_ROME])
+
+
 def test_a_device_that_is_there(start):
     assert start.to("cpu") is start and start.to(None) is start
     assert FewShotTagger(start, device="cpu", steps=1).fit([IN_ROME]).types_ == ["city"]
@@ -176,6 +181,8 @@ def test_default_type_and_inference_mode(start, encoder, pool, episode):
         assert FewShotTagger(start, steps=2).fit(examples).predict(text) == expected
         inside = TaggerStart.from_encoder(encoder)
     FewShotTagger(inside, steps=1).fit(examples).predict(text)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert FewShotTagger(start, steps=2).fit(examples).predict(text) == expected
     torch.set_default_dtype(torch.float64)
     try:
         assert FewShotTagger(start, steps=2).fit(examples).predict(text) == expected
@@ -211,6 +218,16 @@ def test_empty_texts_keep_the_rest(tagger):
     with pytest.raises(ValueError, match=r"texts\[1\] is empty"):
         strict.predict(["ok", ""])
     assert tagger.find([[], ["go"]])[0] == []
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\x00"])
+def test_nothing_but_empty_texts(tagger, text):
+    with pytest.warns(UserWarning, match=r"texts\[0\] is empty.*\(2 such of 2\)"):
+        assert tagger.predict([text, text], chunk=1) == [[], []]
+    strict = copy.copy(tagger).set_params(on_empty="raise")
+    with pytest.raises(ValueError, match=r"texts\[0\] is empty"):
+        strict.predict([text])
+    assert tagger.find([[], []]) == [[], []] and tagger.find([]) == []
 
 
 def test_a_plain_start_says_so_once(encoder):
@@ -395,6 +412,7 @@ def test_a_plain_start_works(encoder, pool, episode):
         ([(["a", "b"], ["O"])], "2 words but 1 tags"),
         ([(["a"], ["I-x"])], "token 0"),
         ([("  ", [])], "no words"),
+        ([("in Rome", [(3, 7, "\ud800")])], "half of a character"),
     ],
 )
 def test_bad_examples(start, examples, message):
@@ -409,6 +427,7 @@ def test_bad_examples(start, examples, message):
         ({"text": ["a"]}, "pass one column"),
         ("one string", "put it in a list"),
         ([None], "not a string"),
+        (np.array("one string"), "must be a list of strings"),
     ],
 )
 def test_bad_texts(tagger, texts, message):
@@ -420,6 +439,21 @@ def test_before_fit(start, tmp_path):
     for act in (lambda t: t.predict(["x"]), lambda t: t.save(tmp_path / "t")):
         with pytest.raises(RuntimeError, match="call fit"):
             act(FewShotTagger(start))
+
+
+def test_a_file_that_a_tokenizer_would_read_is_not_read(tagger, tmp_path):
+    tagger.save(tmp_path / "t")
+    (tmp_path / "t" / "notes.md").write_text("mine")
+    FewShotTagger.load(tmp_path / "t")
+    (tmp_path / "t" / "added_tokens.json").write_text('{"economy": 5}')
+    with pytest.raises(RuntimeError, match="holds added_tokens.json, which was not"):
+        FewShotTagger.load(tmp_path / "t")
+
+
+def test_settings_that_can_not_be_saved(tagger, tmp_path):
+    with pytest.raises(ValueError, match="threshold must be"):
+        copy.copy(tagger).set_params(threshold=object()).save(tmp_path / "t")
+    assert not (tmp_path / "t").exists()
 
 
 def test_save_and_load(tagger, start, pool, tmp_path):

@@ -8,6 +8,7 @@ from collections import Counter
 
 import odd_inputs
 import pytest
+import torch
 from odd_inputs import answer_to_valid, judge, odd_calls, public_callables, warm_up
 
 #: the share of all calls, at most, that have a value of another Python type and get
@@ -35,7 +36,12 @@ COUNTS: Counter = Counter()
 
 @pytest.fixture(autouse=True, scope="module")
 def ready():
+    "One thread: the second that a call may compute is counted over all of them."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     warm_up()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Texts cut into words, marks, and examples in the forms in which people keep them."""
 
+import enum
 import random
 
 import numpy as np
@@ -185,6 +186,26 @@ def test_forms_of_an_example(example):
     found = read_examples([example], label_names=["O", "B-city", "I-city"])
     assert found == [IN_ROME]
     assert all(type(w) is str for w in found[0][0] + found[0][1])
+
+
+def test_members_of_an_enum_are_the_texts_that_they_stand_for():
+    kind = enum.Enum(
+        "Kind", {"CITY": "city", "TEXT": "in Rome", "WORD": "in"}, type=str
+    )
+    for example in (
+        (kind.TEXT, [(3, 7, kind.CITY)]),
+        ([kind.WORD, "Rome"], [(1, 2, kind.CITY)]),
+        ([kind.WORD, "Rome"], ["O", "B-city"]),
+    ):
+        assert read_examples([example]) == [IN_ROME]
+
+
+def test_names_of_numbers_have_an_order():
+    numbered = [(["in", "Rome"], [0, 1])]
+    numbers = {"I-city": 2, "B-city": 1, "O": 0}
+    assert read_examples(numbered, label_names=numbers) == [IN_ROME]
+    with pytest.raises(ValueError, match="label_names is a set"):
+        read_examples(numbered, label_names={"O", "B-city"})
 
 
 def test_examples_by_column_and_table():

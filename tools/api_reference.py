@@ -24,10 +24,9 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-import griffe
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ending
+import griffe
 import quarto_filter as qf
 from notebooks import PACKAGE, ROOT, read, settings, source, title_of, write_atomically
 

@@ -17,10 +17,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import griffe
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ending
+import griffe
 from api_reference import ROOT, Module, docstring, load
 
 #: names of the book's notation page, and PyTorch's own words

@@ -5,8 +5,10 @@
 
 Ctrl-C, a kill (SIGTERM) and a closed terminal raise `Ended`, a KeyboardInterrupt, so
 that what is under way is cleaned up; the exit status is 130, 143 or 129, as shells have
-it. A tool that another tool starts calls `end_with_parent`: it goes where its parent
-was killed in a way that nobody can catch.
+it. While a tool still imports, nothing is under way and it ends at once, because a
+library that is being imported may swallow an exception: import this module first. A
+tool that another tool starts calls `end_with_parent`: it goes where its parent was
+killed in a way that nobody can catch.
 """
 
 from __future__ import annotations
@@ -53,12 +55,38 @@ def _end(number: int, frame) -> None:
         os._exit(128 + number)
 
 
-def watch() -> None:
-    "From now on signals raise `Ended`; those that are ignored (nohup, &) stay so."
+def _told(why) -> str:
+    return (
+        f"{Path(sys.argv[0]).name}: {why}; files are as they were, or complete. Run it "
+        "again to go on"
+    )
+
+
+def _end_at_once(number: int, frame) -> None:
+    os.write(2, f"{_told(Ended(number))}\n".encode())
+    os._exit(128 + number)
+
+
+def _on_signals(handler: Callable) -> None:
     for name in NAMES:
         number = getattr(signal, name)
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+            signal.signal(number, handler)
+
+
+def watch() -> None:
+    "From now on signals raise `Ended`; those that are ignored (nohup, &) stay so."
+    _on_signals(_end)
+
+
+def _is_a_tool() -> bool:
+    "Is this process one of the scripts beside this file, and not a test of them?"
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    return bool(main) and Path(main).resolve().parent == Path(__file__).resolve().parent
+
+
+if _is_a_tool():
+    _on_signals(_end_at_once)
 
 
 def run(main: Callable, *arguments) -> None:
@@ -69,11 +97,7 @@ def run(main: Callable, *arguments) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt as e:
         if not getattr(e, "said", False):
-            print(
-                f"{Path(sys.argv[0]).name}: {e or 'ended by Ctrl-C'}; files are as "
-                "they were, or complete. Run it again to go on",
-                file=sys.stderr,
-            )
+            print(_told(str(e) or "ended by Ctrl-C"), file=sys.stderr)
         status = 128 + getattr(e, "number", signal.SIGINT)
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,8 +38,9 @@ from ..foundations.encoders import load_encoder, special_tokens
 from ..foundations.estimators import Classifier, class_array
 from ..foundations.estimators import example_weights, is_blank
 from ..foundations.estimators import label_list, label_numbers
-from ..foundations.estimators import own_modes, text_column
-from ..foundations.estimators import _whole_characters, usable_device
+from ..foundations.estimators import one_column, own_modes
+from ..foundations.estimators import text_column, usable_device
+from ..foundations.estimators import _whole_characters
 
 # %% auto #0
 __all__ = ['text_windows', 'embed_texts', 'FewShotClassifier', 'text_key', 'merge_examples']
@@ -198,6 +199,7 @@ def _checked(self: FewShotClassifier) -> dict:
         p["start"] = _start_given(p["start"])
     if not isinstance(p["prompt"], str):
         raise ValueError(f"prompt must be a string, got {p['prompt']!r}")
+    _whole_characters(p["prompt"], "prompt")
     p["penalty"] = _penalty_given(p["head"], p["penalty"], p["tune"])
     p["reject_share"] = real("reject_share", p["reject_share"], above=0, below=1)
     p |= {n: whole(n, p[n], at) for n, at in (("seed", 0), ("batch_size", 1))}
@@ -420,6 +422,7 @@ def partial_fit(
     """
     new = _examples(texts, labels, sample_weight)
     if classes is not None:
+        classes = one_column(classes, "classes")
         known = set(label_list(classes, len(classes)))
         if unknown := [v for v in new[1] if v not in known]:
             raise ValueError(f"label {unknown[0]!r} is not one of classes={classes!r}")
@@ -464,7 +467,8 @@ def _vectors(self: FewShotClassifier, texts: Sequence[str]) -> tuple[Tensor, Ten
     "Vectors `(N, d)`, zero for blank texts, and which texts are not blank `(N,)`."
     self.check_fitted()
     size = whole("batch_size", self.batch_size)
-    texts = text_column(texts, blank=self.on_empty != "raise")
+    on_empty = choice("on_empty", str(self.on_empty), _CHOICES["on_empty"])
+    texts = text_column(texts, blank=on_empty != "raise")
     seen = torch.tensor([not is_blank(t) for t in texts], device="cpu")
     if blank := (~seen).nonzero()[:, 0].tolist():
         warnings.warn(

@@ -9,7 +9,7 @@ import copy
 import html
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from ..foundations.encoders import TextEncoder, check_texts, fingerprint
 from ..foundations.encoders import load_encoder, refuse_code
 from ..foundations.encoders import zero_head
 from ..foundations.estimators import Estimator, NotFittedError
+from ..foundations.estimators import is_blank, own_modes, usable_device
+from ..foundations.estimators import _whole_characters
 
 # %% auto #0
 __all__ = ['KNOWN', 'DEFAULTS', 'PLAIN_START', 'PRIOR_WIDTH', 'FOLDS', 'ENOUGH_SPANS', 'SAVED_SETTINGS', 'TaggerStart', 'Entity',
@@ -71,16 +73,8 @@ class TaggerStart:
     def to(self, device: str | torch.device | None) -> TaggerStart:
         """This start, or a copy on another device. None: where it is. ValueError for a
         device that is not there."""
-        try:
-            there = (
-                self.model.device if device is None else torch.empty(0, device=device)
-            )
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device {device!r} can't be used here ({str(error)[:80]}); "
-                "pass 'cpu', or None for where the start is"
-            ) from error
-        if self.model.device == getattr(there, "device", there):
+        device = self.model.device if device is None else usable_device(device)
+        if self.model.device == torch.empty(0, device=device).device:
             return self
         moved = {n: copy.deepcopy(m).to(device) for n, m in self.parts().items()}
         return TaggerStart(**moved, trained=self.trained, source=self.source)
@@ -252,8 +246,14 @@ def _read_tagger(folder: str | Path) -> tuple[TaggerStart, dict[str, Tensor], di
                 f"{folder} was saved by version 0.2 of this package, which left out "
                 "what fit began with; fit on the examples again and save"
             )
-        tensors = load_file(folder / "weights.safetensors", device="cpu")
         path, there = folder / "start.safetensors", about["files"]
+        others = {p.name for p in folder.iterdir()} - {*there, "tagger.json"}
+        if read := sorted(n for n in others if n.endswith((".json", ".jinja"))):
+            raise RuntimeError(
+                f"{folder} holds {read[0]}, which was not saved with the tagger and "
+                "would be read as a part of its tokenizer; move it elsewhere"
+            )
+        tensors = load_file(folder / "weights.safetensors", device="cpu")
         source = load_start(path) if path.name in there else None
         every = tensors | _base_tensors(folder, about, source)
         for name, place in about["elsewhere"].items():
@@ -587,9 +587,12 @@ def fit(
     self.check_settings()
     names = label_names_of(examples, label_names)
     sentences = read_examples(examples, tags, names)
-    if not any(t not in ("O", None) for _, row in sentences for t in row):
+    types = {t[2:] for _, row in sentences for t in row if t not in ("O", None)}
+    if not types:
         raise ValueError("no example holds a mention; label at least one")
-    with torch.inference_mode(False), torch.enable_grad():
+    for kind in types:
+        _whole_characters(kind, f"the type {kind!r}")
+    with own_modes(), torch.enable_grad():
         start = _start_of(self.start, self.device)
         if not start.trained and not getattr(self, "_said_plain", False):
             warnings.warn(PLAIN_START, stacklevel=2)
@@ -605,7 +608,7 @@ def fit(
 # %% ../../nbs/case_studies/35_few_shot_tagger.ipynb #39e01f99
 def _strings(words, i: int) -> list[str]:
     "The words of sentence i; ValueError for what is no list of strings."
-    if isinstance(words, (str, dict)) or not hasattr(words, "__iter__"):
+    if isinstance(words, (str, dict, Set)) or not hasattr(words, "__iter__"):
         raise ValueError(
             f"sentences[{i}] is a {type(words).__name__}; give a list of words, or "
             "pass texts to predict"
@@ -613,7 +616,7 @@ def _strings(words, i: int) -> list[str]:
     words = list(words)
     if odd := [w for w in words if not isinstance(w, str)]:
         raise ValueError(f"sentences[{i}] has the word {odd[0]!r}, which is no string")
-    return [str(w) for w in words]
+    return [str.__str__(w) for w in words]
 
 
 def _in_given_words(found: Sequence[tuple], owner: Sequence[int]) -> list[tuple]:
@@ -642,7 +645,11 @@ def find(
     cut = [cut_words(_strings(words, i)) for i, words in enumerate(sentences)]
     rows = [i for i, (words, _) in enumerate(cut) if words]
     found: list[list] = [[] for _ in cut]
-    for i, spans in zip(rows, self._spans(self.state_, [cut[i][0] for i in rows])):
+    if not rows:  # all of them are empty
+        return found
+    with own_modes():
+        spans_of = self._spans(self.state_, [cut[i][0] for i in rows])
+    for i, spans in zip(rows, spans_of):
         if self.calibration_:
             spans = [(*m[:3], calibrated(m[3], *self.calibration_)) for m in spans]
         spans = [m for m in spans if m[3] >= self.threshold]
@@ -659,13 +666,15 @@ def _check_given(self: FewShotTagger, texts: Sequence[str]) -> list[str]:
             f"texts must be a list of strings, got a {type(texts).__name__} with "
             f"{names}; pass one column, such as df['text']"
         )
-    if not hasattr(texts, "__iter__") or isinstance(texts, (set, frozenset)):
+    single = getattr(texts, "ndim", 1) == 0 or not hasattr(texts, "__iter__")
+    if single or isinstance(texts, Set):
         raise ValueError(f"texts must be a list of strings, got {texts!r:.60}")
     texts = list(texts) if not isinstance(texts, str) else texts
-    blank = [i for i, t in enumerate(texts) if isinstance(t, str) and not t.strip()]
-    if isinstance(texts, str) or self.on_empty == "raise":
+    if isinstance(texts, str):
         return check_texts(texts)
-    check_texts(["-" if i in set(blank) else t for i, t in enumerate(texts)])
+    blank = [i for i, t in enumerate(texts) if isinstance(t, str) and is_blank(t)]
+    empty, instead = set(blank), "" if self.on_empty == "raise" else "-"
+    check_texts([instead if i in empty else t for i, t in enumerate(texts)])
     if blank:
         warnings.warn(
             f"texts[{blank[0]}] is empty or only white space ({len(blank)} such of "
@@ -753,6 +762,7 @@ def save(self: FewShotTagger, folder: str | Path, whole: bool = False) -> None:
 
     ValueError for a folder that holds something else, NotFittedError before `fit`."""
     self.check_fitted()
+    self.check_settings()
     plain = lambda v: v.item() if hasattr(v, "item") else v
     info = {
         "types": self.types_,

@@ -203,7 +203,7 @@ def check_sentences(sentences: Sequence[Sentence]) -> list[Sentence]:
     for i, (words, tags) in enumerate(_pairs(sentences)):
         if error := _sentence_error(words, tags):
             raise ValueError(f"sentence {i}{error}")
-        found.append(([str(w) for w in words], repair_tags(tags)))
+        found.append(([str.__str__(w) for w in words], repair_tags(tags)))
     return found
 
 # %% ../../nbs/case_studies/25_sequence_labels.ipynb #d15bb37c

@@ -394,7 +394,8 @@ PENALTIES = {"logistic": 1e-4, "ridge": 1.0}
 def _penalty_of(kind: str, penalty: float | None) -> float | None:
     "The penalty of a head of a known kind, None for class means."
     if kind in PENALTIES:
-        return PENALTIES[kind] if penalty is None else real("penalty", penalty, above=0)
+        given = PENALTIES[kind] if penalty is None else penalty
+        return real("penalty", given, above=0, most=1e12)  # more is nan in float32
     if penalty is not None:
         raise ValueError(
             f"penalty must be None for class means, which have none, got {penalty!r}"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 
 from .sequence_labels import Sentence, check_sentences
@@ -185,7 +185,7 @@ def _mention(m) -> tuple[int, int, str]:
     if not isinstance(kind, str) or not kind.strip():
         raise ValueError(f"the type of the mention {m!r} must be a string")
     start, end = whole("start", start, least=0), whole("end", end, least=0)
-    return start, end, str(kind)
+    return start, end, str.__str__(kind)
 
 # %% ../../nbs/case_studies/33_words_and_marks.ipynb #14d7be29
 def _tag_names(tags: Sequence, label_names: Sequence[str] | None) -> list[str | None]:
@@ -246,10 +246,10 @@ def _labelled(row, label_names: Sequence[str] | None) -> tuple[list, list]:
         raise ValueError(f"mentions or tags must be a list, got a {kind}: {b!r:.60}")
     b = list(b)
     if isinstance(a, str):
-        return from_characters(str(a), [_mention(m) for m in b])
+        return from_characters(str.__str__(a), [_mention(m) for m in b])
     if not hasattr(a, "__iter__"):
         raise ValueError(f"a text or a list of words is needed, got {a!r:.60}")
-    words = [str(w) if isinstance(w, str) else w for w in a]
+    words = [str.__str__(w) if isinstance(w, str) else w for w in a]
     if b and not (isinstance(b[0], str) or hasattr(b[0], "item") or b[0] is None):
         if not isinstance(b[0], int):  # mentions, counted in words
             return words, tags_of([_mention(m) for m in b], len(words))
@@ -292,7 +292,11 @@ def label_names_of(examples, label_names) -> list[str] | None:
         label_names = (
             getattr(getattr(own[0], "feature", None), "names", None) if own else None
         )
+    if isinstance(label_names, Set):
+        raise ValueError("label_names is a set, and has no order; give a list")
     if isinstance(label_names, dict):
+        if all(isinstance(v, int) for v in label_names.values()):  # numbers by name
+            label_names = {number: name for name, number in label_names.items()}
         label_names = [
             label_names.get(i, label_names.get(str(i))) for i in range(len(label_names))
         ]

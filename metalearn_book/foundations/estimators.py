@@ -175,7 +175,7 @@ def text_column(
     check_texts([("-" if blank else "") if e else t for t, e in zip(rows, empty)])
     for i, text in enumerate(rows):
         _whole_characters(text, f"texts[{i}]")
-    return [str(t) for t in rows]
+    return [str.__str__(t) for t in rows]  # str() of an Enum is another text
 
 # %% ../../nbs/foundations/90_estimators.ipynb #d1b0a7c5
 def _whole_characters(text: str, what: str) -> None:
@@ -273,7 +273,8 @@ def example_weights(
         sample_weight = [1.0 if sample_weight is None else sample_weight] * n
     values = one_column(sample_weight, "sample_weight")
     try:
-        weight = np.array(values, dtype=np.float64)
+        with np.errstate(over="ignore"):  # too large for float32: infinite
+            weight = np.array(values, dtype=np.float64).astype(np.float32)
         right = weight.shape == (n,) and np.isfinite(weight).all() and min(weight) >= 0
     except (TypeError, ValueError, OverflowError):
         right = False
