@@ -52,8 +52,8 @@ LENGTH, N_QUERY, SHOTS, PLACES = 64, 8, (1, 4, 16), 8
 #: what adapts -> its kind, its inner rate, its outer rates, and that of learned rates
 KINDS = {
     "all weights": ("all", 0.05, (3e-4, 1e-3), 1e-3),
-    "LoRA, rank 4": ("lora", 3.0, (1e-2, 3e-2), 0.1),
-    "prompt": ("prompt", 3.0, (1e-2, 3e-2), 0.1),
+    "LoRA, rank 4": ("lora", 3.0, (3e-3, 1e-2, 3e-2), 0.1),
+    "prompt": ("prompt", 3.0, (3e-3, 1e-2, 3e-2), 0.1),
 }
 METHODS = ("joint", "maml")
 #: which pairs are compared: kind and start, with kind and start
