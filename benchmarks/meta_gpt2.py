@@ -109,19 +109,25 @@ def on_unseen(learner: nn.Module, pools: dict) -> tuple[dict, dict]:
 
 def halves(found: dict, made: dict, pools: dict, seeds: int) -> dict:
     """What MAML's start gives with one rate, and its rates on the start of joint
-    training: leads over joint training with one rate, by texts, and the factors."""
-    leads, factors = {"start alone": {}, "rates alone": {}}, {}
+    training: leads over joint training with one rate by texts, what both give beyond
+    the sum of these, and the factors."""
+    leads, factors = {h: {} for h in ("start alone", "rates alone", "together")}, {}
     for seed in range(seeds):
         rates = made["maml", seed].loop.inner_lr.detach()
-        learners = {
-            "start alone": _with_rates(made["maml", seed], ONE),
-            "rates alone": _with_rates(made["joint", seed], rates),
-        }
-        for half, learner in learners.items():
-            tests, factors[f"{half}, {seed}"] = on_unseen(learner, pools)
-            for k in SHOTS:
-                ahead = paired_difference(found["joint", seed][k], tests[k])
-                leads[half].setdefault(str(k), []).append(ahead)
+        start, factors[f"start alone, {seed}"] = on_unseen(
+            _with_rates(made["maml", seed], ONE), pools
+        )
+        crossed, factors[f"rates alone, {seed}"] = on_unseen(
+            _with_rates(made["joint", seed], rates), pools
+        )
+        for k in SHOTS:
+            joint = found["joint", seed][k]
+            on_own = paired_difference(start[k], found["maml", seed][k])
+            on_other = paired_difference(joint, crossed[k])
+            both = paired_difference(on_own, on_other)
+            ahead = (paired_difference(joint, start[k]), on_other, both)
+            for half, value in zip(leads, ahead):
+                leads[half].setdefault(str(k), []).append(value)
     means = {h: {k: summed(runs) for k, runs in by.items()} for h, by in leads.items()}
     for half, by in means.items():
         print(half, {k: str(e) for k, e in by.items()})
