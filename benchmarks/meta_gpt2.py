@@ -56,7 +56,7 @@ FACTORS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 ONE = 0.05  # the inner rate where none is learned
 LIMITS = (
     "with one text the steps gain little; the lead is that of a start with its learned "
-    "rates, and the chapter takes the two apart"
+    "rates, and depends on the factor on these, which four validation services choose"
 )
 LEARNED = {"learn_lr": "tensor", "rate_lr": 1e-3}
 OPTIONS = {"maml": LEARNED, "fomaml": LEARNED, "reptile": {}, "joint": {}}
