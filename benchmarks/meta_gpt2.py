@@ -8,10 +8,12 @@ Each method of `meta_learning` trains `gpt-base` (`make models`) on the training
 services of the Schema-Guided dialogues, four tasks an outer step, four support and four
 query texts of 64 tokens. The outer rate is chosen with the first seed, the factor on
 the inner rates for each seed and each number of texts, on the validation services; the
-unseen services are measured once. Trained starts are kept under _build/meta_gpt2, so
-that a restart goes on with what is missing. The numbers go to
-results/benchmarks/meta_gpt2.json after each budget. A second-order outer step takes
-two to six seconds of one core, so that 40 and 120 steps with three seeds take an hour
+unseen services are measured once. Where both were trained, MAML and joint training are
+put together crosswise, the start of one with the rates of the other. What is measured
+joins what is stored of other methods with as many seeds. Trained starts are kept under
+_build/meta_gpt2, so that a restart goes on with what is missing. The numbers go to
+results/benchmarks/meta_gpt2.json after each budget. A second-order outer step takes two
+to six seconds of one core, so that 40 and 120 steps with three seeds take an hour
 or more. The second line prolongs the curve: one seed, two methods, the outer rates of
 another budget.
 """
@@ -42,18 +44,19 @@ from metalearn_book.language_models.meta_gpt2 import (
     measure_groups,
     meta_learning,
 )
-from metalearn_book.language_models.services import service_groups
 from metalearn_book.language_models.pretraining import small_model
+from metalearn_book.language_models.services import _with_rates, service_groups
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "_build" / "meta_gpt2"
 NAME = "benchmarks/meta_gpt2"
 LENGTH, N_QUERY, SHOTS = 64, 8, (1, 4, 16)
-OUTER, FACTORS = (1e-4, 3e-4, 1e-3), (0.125, 0.25, 0.5, 1.0, 2.0)
+OUTER = (3e-4, 1e-3)
+FACTORS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+ONE = 0.05  # the inner rate where none is learned
 LIMITS = (
-    "the lead grows with the number of texts that the steps can use, and from one text "
-    "they gain little; it falls from 40 to 120 outer steps, since reading more helps "
-    "the start without an inner loop as well"
+    "with one text the steps gain little; the lead is that of a start with its learned "
+    "rates, and depends on the factor on these, which four validation services choose"
 )
 LEARNED = {"learn_lr": "tensor", "rate_lr": 1e-3}
 OPTIONS = {"maml": LEARNED, "fomaml": LEARNED, "reptile": {}, "joint": {}}
@@ -104,6 +107,43 @@ def on_unseen(learner: nn.Module, pools: dict) -> tuple[dict, dict]:
     return tests, factors
 
 
+def halves(found: dict, made: dict, pools: dict, seeds: int) -> dict:
+    """What MAML's start gives with one rate, and its rates on the start of joint
+    training: leads over joint training with one rate by texts, what both give beyond
+    the sum of these, and the factors."""
+    leads, factors = {h: {} for h in ("start alone", "rates alone", "together")}, {}
+    for seed in range(seeds):
+        rates = made["maml", seed].loop.inner_lr.detach()
+        start, factors[f"start alone, {seed}"] = on_unseen(
+            _with_rates(made["maml", seed], ONE), pools
+        )
+        crossed, factors[f"rates alone, {seed}"] = on_unseen(
+            _with_rates(made["joint", seed], rates), pools
+        )
+        for k in SHOTS:
+            joint = found["joint", seed][k]
+            on_own = paired_difference(start[k], found["maml", seed][k])
+            on_other = paired_difference(joint, crossed[k])
+            both = paired_difference(on_own, on_other)
+            ahead = (paired_difference(joint, start[k]), on_other, both)
+            for half, value in zip(leads, ahead):
+                leads[half].setdefault(str(k), []).append(value)
+    means = {h: {k: summed(runs) for k, runs in by.items()} for h, by in leads.items()}
+    for half, by in means.items():
+        print(half, {k: str(e) for k, e in by.items()})
+    return means | {"factors": factors}
+
+
+def merged(old: dict, new: dict) -> dict:
+    "New numbers beside the old ones of other methods; none of another number of seeds."
+    if old.get("seeds") != new["seeds"]:
+        return new
+    joined = {
+        k: {**old.get(k, {}), **v} if isinstance(v, dict) else v for k, v in new.items()
+    }
+    return {**old, **joined}
+
+
 def summed(runs: list[Evaluation]) -> Evaluation:
     return over_seeds(runs) if len(runs) > 1 else runs[0]
 
@@ -123,13 +163,14 @@ def budget(
     """Methods after so many outer steps.
 
     rates: outer rate of each method; one that is not there is searched for."""
-    found, chosen, factors = {}, {}, {}
+    found, chosen, factors, starts = {}, {}, {}, {}
     for method in methods:
         lr = chosen[method] = rates.get(method) or chosen_rate(
             base, tokenizer, pools, method, steps
         )
         for seed in range(seeds):
             made = trained(base, tokenizer, pools["train"], method, steps, lr, seed)
+            starts[method, seed] = made
             found[method, seed], factors[f"{method}, {seed}"] = on_unseen(made, pools)
             print(
                 steps, method, seed, {k: str(e) for k, e in found[method, seed].items()}
@@ -150,9 +191,12 @@ def budget(
             for k in shots
         }
         for m in methods
-        if m != "maml"
+        if m != "maml" and "maml" in methods
     }
-    return {"means": means, "leads": leads, "outer": chosen, "factors": factors}
+    done = {"means": means, "leads": leads, "outer": chosen, "factors": factors}
+    if {"maml", "joint"} <= set(methods):
+        done["halves"] = halves(found, starts, pools, seeds)
+    return done | {"grid": list(FACTORS), "seeds": seeds}
 
 
 def targets(numbers: dict) -> list[Target]:
@@ -200,11 +244,13 @@ def main() -> None:
         rates = of.get("outer", {}) if args.rates_of else {}
         done = budget(
             base, tokenizer, pools, steps, args.seeds, args.methods, dict(rates)
-        ) | {"seeds": args.seeds}
-        numbers.setdefault("budgets", {})[str(steps)] = done
-        numbers.setdefault("leads", {})[str(steps)] = {
-            k: e for k, e in done["leads"]["joint"].items() if k != "0"
-        }
+        )
+        budgets = numbers.setdefault("budgets", {})
+        done = budgets[str(steps)] = merged(budgets.get(str(steps), {}), done)
+        if "joint" in done["leads"]:
+            numbers.setdefault("leads", {})[str(steps)] = {
+                k: e for k, e in done["leads"]["joint"].items() if k != "0"
+            }
         save_results(
             NAME,
             numbers,

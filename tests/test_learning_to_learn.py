@@ -275,3 +275,15 @@ def test_support_classifier_equals_plain_gradient_descent():
         0
     ]
     assert torch.allclose(got, model(batch.query.x[0]), atol=1e-4)
+
+
+def test_training_on_classes_needs_a_scale_and_labels_of_one_type():
+    x, labels = _pool()
+    for scale in (0, -1.0):
+        with pytest.raises(ValueError, match="scale must be a finite number above 0"):
+            train_on_classes(FeatureWeights(20), x, labels, scale=scale)
+    mixed = [0, *labels[1:]]
+    with pytest.raises(ValueError, match="labels must be of one type.* got int, str"):
+        train_on_classes(FeatureWeights(20), x, mixed)
+    with pytest.raises(ValueError, match="labels must be of one type.* got list"):
+        train_on_classes(FeatureWeights(20), x, [[1]] * len(labels))

@@ -436,3 +436,22 @@ def test_second_order_through_smollm2s_adapters(monkeypatch):
     second, first = slopes_through_adapters(model, tokenizer, 1)
     print(second, first)
     assert second < 1e-5 and first > 100 * second
+
+
+# --- a layer with two names -----------------------------------------------------------
+
+
+def test_a_layer_under_two_names_is_refused_and_nothing_changed():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    model.append(model[0])
+    with pytest.raises(ValueError, match="the layer '0' is '2' too"):
+        add_lora(model, "*", rank=1)
+    assert model[0] is model[2] and type(model[0]) is nn.Linear
+    assert model[0].weight.requires_grad
+
+
+def test_a_layer_of_a_shared_block_is_wrapped_in_both_places():
+    block = nn.Sequential(nn.Linear(4, 4))
+    model = nn.Sequential(block, block)
+    assert add_lora(model, "*", rank=1) == ["0.0"]
+    assert isinstance(model[1][0], LoRALinear) and model[0][0] is model[1][0]

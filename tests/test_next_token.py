@@ -1,5 +1,7 @@
 """The language model that counts: its vocabulary, its counts and their optimum."""
 
+import math
+
 import pytest
 import torch
 
@@ -36,3 +38,15 @@ def test_counts_and_their_optimum():
         assert next_token_loss(other, smooth) > lowest
     with pytest.raises(ValueError, match="counts are all zero"):
         next_token_loss(best, torch.zeros(4, 4))
+
+
+def test_what_was_never_counted_adds_nothing_whatever_its_logit():
+    counts = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
+    logits = torch.tensor([[0.0, -math.inf], [0.0, 0.0]], requires_grad=True)
+    loss = next_token_loss(logits, counts)
+    assert loss.item() == pytest.approx(2 * math.log(2) / 4)
+    (grad,) = torch.autograd.grad(loss, logits)
+    assert grad.isfinite().all() and grad[0].abs().max() == 0
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="counts must be finite, got 1 of 4"):
+            next_token_loss(logits, torch.tensor([[bad, 0.0], [1.0, 1.0]]))

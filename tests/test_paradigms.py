@@ -31,3 +31,14 @@ def test_distillation_is_zero_for_equal_models_and_checks_its_input():
         distillation_loss(z, z[:, :3])
     with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
         distillation_loss(z, z, 0.0)
+
+
+def test_distillation_refuses_what_has_no_mean():
+    z = torch.zeros(2, 3)
+    for bad in (float("nan"), float("inf")):
+        for given in ((z + bad, z), (z, z + bad)):
+            with pytest.raises(ValueError, match="_logits must hold finite numbers"):
+                distillation_loss(*given)
+    for shape in ((0, 3), (2, 0)):
+        with pytest.raises(ValueError, match="hold no example"):
+            distillation_loss(torch.zeros(shape), torch.zeros(shape))

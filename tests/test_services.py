@@ -6,8 +6,13 @@ from shared import gen
 from tiny_texts import gpt, tasks
 
 from metalearn_book.language_models import small_gpt
-from metalearn_book.language_models.meta_gpt2 import tiny_groups
+from metalearn_book.language_models.meta_gpt2 import (
+    MetaGPT2,
+    measure_groups,
+    tiny_groups,
+)
 from metalearn_book.language_models.services import in_context_nats, service_groups
+from metalearn_book.language_models.services import _with_rates
 from metalearn_book.language_models.services import topic_groups
 
 
@@ -68,3 +73,19 @@ def test_generated_groups_are_dialogues_of_one_intent():
     assert len(found) > 5 and all(len(some) > 1 for some in found.values())
     for name, some in found.items():
         assert all(name.replace("_", " ") in text for text in some)
+
+
+def test_a_start_with_other_rates_is_the_same_start():
+    some = tasks(2, 1)
+    made = MetaGPT2(gpt(12), some.tokenizer, length=12, learn_lr="tensor")
+    one = _with_rates(made, 0.05)
+    assert one.loop.inner_lr.shape == made.loop.inner_lr.shape
+    assert (one.loop.inner_lr == 0.05).all()
+    with torch.no_grad():
+        made.loop.inner_lr.mul_(torch.rand(made.loop.inner_lr.shape, generator=gen(7)))
+    same, other = _with_rates(one, made.loop.inner_lr), _with_rates(made, 0.05)
+    values = [measure_groups(m, some).values for m in (made, same, one, other)]
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[2], values[3])
+    assert not torch.allclose(values[0], values[2])
+    assert one.loop.model is not made.loop.model  # a copy

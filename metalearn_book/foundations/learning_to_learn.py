@@ -175,6 +175,18 @@ def _width(body: nn.Module, x: Tensor, labels: list) -> int:
     except (RuntimeError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"body does not take rows of {shown(x)}: {error}") from error
 
+# %% ../../nbs/foundations/10_learning_to_learn.ipynb #10a10001
+def _in_order(labels: list) -> list:
+    "The different labels, sorted; ValueError where these have no common order."
+    try:
+        return sorted(set(labels))
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(
+            f"labels must be of one type that can be sorted, such as texts, got "
+            f"{', '.join(kinds)} ({error})"
+        ) from None
+
 # %% ../../nbs/foundations/10_learning_to_learn.ipynb #d4d4cbd2
 def train_on_classes(
     body: nn.Module,
@@ -190,13 +202,12 @@ def train_on_classes(
     """Train `body` in place by one softmax (scaled cosines) over all classes among
     `labels`; returns the loss of every step.
 
-    epochs: passes over the items. scale: factor of the cosines, in place of a
-    temperature.
-    """
+    labels: all of one type. epochs: passes over the items. scale: factor of the
+    cosines, above 0, in place of a temperature. ValueError for another value."""
     epochs, lr = whole("epochs", epochs, 0), real("lr", lr, 0)
-    batch_size, scale = whole("batch_size", batch_size), real("scale", scale)
+    batch_size, scale = whole("batch_size", batch_size), real("scale", scale, above=0)
     seed, labels = whole("seed", seed, None), several("labels", labels)
-    number = {name: i for i, name in enumerate(sorted(set(labels)))}
+    number = {name: i for i, name in enumerate(_in_order(labels))}
     y = torch.tensor([number[name] for name in labels])
     generator, losses = torch.Generator().manual_seed(seed), []
     dim = _width(body, x, labels)

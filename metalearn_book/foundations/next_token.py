@@ -65,12 +65,19 @@ def next_token_loss(logits: Tensor, counts: Tensor) -> Tensor:
     """Mean cross-entropy of the next token: the average of -log softmax(logits[u])[v]
     over all counted pairs (u, v).
 
-    logits, counts: both `(V, V)`. ValueError: the counts are all zero.
+    logits, counts: both `(V, V)`; a pair that was never counted adds nothing, whatever
+    its logit. ValueError: counts that are all zero, negative, nan or infinite.
     """
     shapes(logits=(logits, "V V"), counts=(counts, "V V"))
     floating(logits=logits)
     if counts.is_complex() or (counts < 0).any():
         raise ValueError(f"counts must be 0 or more, got {shown(counts)}")
+    if not counts.isfinite().all():
+        raise ValueError(
+            f"counts must be finite, got {int((~counts.isfinite()).sum())} of "
+            f"{counts.numel()} that are nan or infinite; count the pairs again"
+        )
     if not counts.sum() > 0:
         raise ValueError("counts are all zero: there is no pair of words to predict")
-    return -(counts * logits.log_softmax(-1)).sum() / counts.sum()
+    told = logits.log_softmax(-1).masked_fill(counts == 0, 0)  # 0 * log 0 is 0
+    return -(counts * told).sum() / counts.sum()

@@ -20,16 +20,22 @@ def distillation_loss(
     """T² KL(teacher || student), both softened by the temperature T; mean over all but
     the last axis. No gradient flows to the teacher.
 
-    student_logits, teacher_logits: of one shape `(..., n_classes)`.
+    student_logits, teacher_logits: of one shape `(..., n_classes)`. ValueError for
+    other shapes, an empty batch, and logits that are nan or infinite.
     """
     temperature = real("temperature", temperature, above=0)
     logits = {"student_logits": student_logits, "teacher_logits": teacher_logits}
     shapes(**{name: (value, "...") for name, value in logits.items()})
-    floating(**logits)
+    floating(finite=True, **logits)
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student logits have shape {tuple(student_logits.shape)}, "
             f"teacher logits {tuple(teacher_logits.shape)}; they must agree"
+        )
+    if not student_logits.numel():
+        raise ValueError(
+            f"logits of shape {tuple(student_logits.shape)} hold no example, and the "
+            "mean over none is no number; leave an empty batch out"
         )
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)

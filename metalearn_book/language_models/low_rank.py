@@ -102,8 +102,8 @@ def add_lora(
     freeze: bool = True,  # all else stays; False: it may learn, as a start
 ) -> list[str]:  # names of the layers that were wrapped
     """Put a `LoRALinear` in the place of each linear layer that `layers` chooses.
-    ValueError where none is chosen, and for a rank that a layer is too small for;
-    nothing is changed then."""
+    ValueError where none is chosen, for a rank that a layer is too small for, and for a
+    layer that is held under two names; nothing is changed then."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module, got {shown(model)}")
     _check_choice(layers)
@@ -117,6 +117,7 @@ def add_lora(
             f"layers={shown(layers)} chooses no linear layer; there are "
             f"{[n for n in found if n not in inside][:6]} ..."
         )
+    _check_held_once(model, names)
     seed = whole("seed", seed, 0, 2**31)
     made = [
         LoRALinear(found[n], rank, alpha, seed * 1000 + i) for i, n in enumerate(names)
@@ -131,6 +132,22 @@ def add_lora(
 
 def _is_linear(module: nn.Module) -> bool:
     return _is_conv1d(module) or isinstance(module, nn.Linear)
+
+# %% ../../nbs/language_models/40_low_rank.ipynb #40a10001
+def _check_held_once(model: nn.Module, names: list[str]) -> None:
+    "ValueError for a layer with two places in the model: one of them would stay plain."
+    places = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        parent, _, child = name.rpartition(".")
+        place = id(model.get_submodule(parent)), child  # shared parents are one place
+        places.setdefault(id(module), {}).setdefault(place, name)
+    for name in names:
+        held = [*places[id(model.get_submodule(name))].values()]
+        if len(held) > 1:
+            raise ValueError(
+                f"the layer {held[0]!r} is {held[1]!r} too, and would be wrapped in "
+                "one place only; give one of them a layer of its own (copy.deepcopy)"
+            )
 
 # %% ../../nbs/language_models/40_low_rank.ipynb #0a9066f0
 @torch.no_grad()
