@@ -342,13 +342,3 @@ def test_ids_without_numbers_and_folders_without_a_name(model, tokenizer, docume
         S.pretrain(documents, SHORT, save_every=math.nan, **QUIET)
     with pytest.raises(ValueError, match="folder must be one that can be made"):
         S.save_small_gpt("/", model, tokenizer)
-
-
-def test_fewer_rows_than_a_batch_are_refused():
-    "The curve would count tokens that nobody read."
-    T = SHORT.config.context
-    documents = [[1] * T for _ in range(SHORT.tokens_per_step // T - 1)]
-    with pytest.raises(
-        ValueError, match=rf"at most tokens_per_step={T * len(documents)}"
-    ):
-        S.pretrain(documents, SHORT, **QUIET)

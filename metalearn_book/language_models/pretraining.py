@@ -279,8 +279,7 @@ def pretrain(
     """Train a `SmallGPT` on documents: the same weights whether the run was interrupted
     or not, on the same machine.
 
-    ValueError for a checkpoint of another recipe or other documents, and for documents
-    that fill fewer rows than a step takes. RuntimeError for
+    ValueError for a checkpoint of another recipe or other documents. RuntimeError for
     a loss that is not finite, and for a damaged checkpoint."""
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, got {shown(recipe)}")
@@ -327,13 +326,6 @@ class _Pretraining:
 
     def advance(self) -> float:
         began, ids = time.perf_counter(), self.draw()
-        if len(ids) < self.per_step:  # the curve would count tokens that nobody read
-            T = self.recipe.config.context
-            raise ValueError(
-                f"documents fill {len(ids)} rows of {T} tokens, and a step takes "
-                f"{self.per_step}: give more documents, or a recipe with at most "
-                f"tokens_per_step={len(ids) * T}"
-            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step)
         loss = language_step(self.model, self.optimizer, ids, bf16=self.bf16)
