@@ -209,7 +209,7 @@ def map_estimate(
 
 # %% ../../nbs/optimization/35_proto_maml.ipynb #a350003f
 class RandomTargets:
-    """Regression tasks of `tasks` with y' = a y + b, Eq. (PM-9); a and b are normal,
+    """Regression tasks of `tasks` with y' = a y + b, Eq. (PM-10); a and b are normal,
     drawn for each task, the same in support and query (Rajendran et al., 2020).
 
     factor, shift: standard deviations of a and of b; factor=0 leaves a = 1.
