@@ -1,6 +1,6 @@
 """Starts for streams at equal compute: three seeds, and other rows for the training.
 
-    python benchmarks/stream_starts.py [--budgets 400] [--seeds 3]
+    python benchmarks/stream_starts.py [--budgets 400] [--seeds 3] [--documents 1]
     python benchmarks/stream_starts.py --budgets 1200 --seeds 1 --rates-of 400
 
 Small GPTs are trained from random weights on streams of the training services of the
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+", default=[400])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates-of", type=int, help="a budget that was measured")
-    parser.add_argument("--documents", action="store_true", help="other rows as well")
+    parser.add_argument("--documents", type=int, default=1, help="seeds, other rows")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     parts = ("train", "validation", "test")
@@ -170,7 +170,7 @@ def main() -> None:
             )
             found["ways"].append(run)
             print(budget, seed, {words(w): str(e["stepped"]) for w, e in run.items()})
-        for seed in range(args.seeds * args.documents):
+        for seed in range(args.documents):
             other = documents(made, groups)
             run = kept(
                 f"documents-{budget}-{seed}",

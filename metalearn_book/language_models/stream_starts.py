@@ -27,7 +27,7 @@ from .small_gpt import GPTConfig, SmallGPT, causal_loss
 from .small_gpt import train_tokenizer
 
 # %% auto #0
-__all__ = ['PARTS', 'StreamTasks', 'operations', 'EqualCompute', 'equal_compute']
+__all__ = ['PARTS', 'GRID', 'StreamTasks', 'operations', 'EqualCompute', 'equal_compute']
 
 # %% ../../nbs/language_models/66_stream_starts.ipynb #66a00019
 class StreamTasks:
@@ -243,8 +243,8 @@ def meta(
 ) -> StreamMAML:  # fmt: skip
     """Meta-training from a place of the path to the end of the training.
 
-    model, optimizer: they are trained on. spent: units at that place. factor: on the
-    outer rate."""
+    model, optimizer: they are trained on. spent: units at that place. first_order: drop
+    the matrices of Eq. (SST-1). factor: on the outer rate."""
     learner = self.learner(model, first_order=first_order)
     rates = torch.optim.Adam([learner.loop.inner_lr], lr=self.rate_lr)
     price = self.price["first order" if first_order else "second order"]
@@ -262,9 +262,15 @@ def meta(
     return learner
 
 # %% ../../nbs/language_models/66_stream_starts.ipynb #66a00037
+#: factors on the inner rates that are tried on the validation streams
+GRID = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
 @patch
 def bits(self: EqualCompute, learner: StreamMAML, part: str, factor: float = 1.0):
-    "Bits per byte of each stream, inner rates times a factor; 0: the frozen model."
+    """Bits per byte of each stream.
+
+    part: "validation" or "test". factor: on the inner rates; 0: the frozen model."""
     factor, ids = real("factor", factor, 0), self.streams[choice("part", part, PARTS)]
     steps, learner.inner_steps = learner.inner_steps, int(factor > 0)
     try:
@@ -280,7 +286,7 @@ def bits(self: EqualCompute, learner: StreamMAML, part: str, factor: float = 1.0
 
 
 @patch
-def at_best(self: EqualCompute, learner: StreamMAML, factors=(0.3, 1.0, 3.0)) -> dict:
+def at_best(self: EqualCompute, learner: StreamMAML, factors=GRID) -> dict:
     """The validation mean at the best factor, that factor, and the test streams frozen
     and with steps: "validation", "factor", "frozen", "stepped"."""
     tried = {f: self.bits(learner, "validation", f).mean
@@ -326,9 +332,9 @@ def equal_compute(
     budget: int,  # units
     *,
     width: int = 64,  # of the models
-    vocabulary: int = 512,
-    chunk: int = 48,
-    memory: int = 16,
+    vocabulary: int = 512,  # tokens
+    chunk: int = 48,  # tokens that are predicted, then stepped on
+    memory: int = 16,  # tokens before a chunk that the model sees
     n_train: int = 6,  # chunks of a stream of the meta-training
     n_test: int = 20,  # chunks of a stream that is measured
     n_texts: int = 120,  # of a group, the first ones
@@ -355,7 +361,7 @@ def equal_compute(
     rows = tasks.rows(length, draws())
     return EqualCompute(make, tokenizer, rows, tasks, streams, budget, **options)
 
-
+# %% ../../nbs/language_models/66_stream_starts.ipynb #66a00041
 def _parts_of(groups, n_texts: int) -> dict:
     "The first texts of each group of each part. ValueError for other parts."
     if not isinstance(groups, Mapping) or set(groups) != {"train", *PARTS}:

@@ -51,9 +51,10 @@ def leave_one_out(
     """Tasks made of the support of one task: each pair in turn is the question, and
     others stand in front of it, in `n_orders` random orders. `(prompt, answer)` each.
 
-    n_front: how many stand in front; None: all others. between: what follows each of
-    them. seed: of the orders. ValueError for a single pair, of which no other is left
-    to stand in front, and for more in front than there are others."""
+    pairs: the support, (prompt, answer) each. n_front: how many stand in front; None:
+    all others. between: what follows each of them. seed: of the orders. ValueError for
+    a single pair, of which no other is left to stand in front, and for more in front
+    than there are others."""
     pairs, n = _pairs(pairs), whole("n_orders", n_orders)
     draws = torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     if len(pairs) < 2:
@@ -142,7 +143,9 @@ def items(
     n_orders: int = 1, n_front: int | None = None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     """The leave-one-out tasks of all views of a support: what the factors train on.
-    The other arguments and errors are those of `leave_one_out`."""
+
+
+    pairs, n_orders, n_front: as for `leave_one_out`, with its errors."""
     made = []
     for i, view in enumerate(several("views", views, View)):
         options = {"n_front": n_front, "between": self.between, "seed": i}
@@ -178,7 +181,8 @@ def told_by(
 ) -> list[str]:  # fmt: skip
     """What a model answers to prompts behind solved pairs, changed back.
 
-    model: `trained`, or any other. front: pairs in the letters of the view."""
+    model: `trained`, or any other. front: pairs in the letters of the view.
+    n_tokens: of an answer."""
     asked = [in_front(front, view.change(p), self.between) for p in prompts]
     options = {"n_tokens": n_tokens, "temperature": 0.0, "stop": None}
     told = generate(model, self.learner.tokenizer, asked, **options)
