@@ -255,6 +255,8 @@ def outer_by_hand(model, tasks, inner_lr, first_order):
         (lambda: StreamMAML(nn.Linear(2, 2)), "must say in its config"),
         (lambda: StreamMAML(gpt(), inner_steps=-1), "inner_steps must be at least 0"),
         (lambda: StreamMAML(gpt(), memory="adjoint"), "one task's steps"),
+        (lambda: StreamMAML(gpt(), inner_lr=b"x"), "inner_lr must be a finite number"),
+        (lambda: StreamMAML(gpt(), inner_lr=[0.1]), "inner_lr must be a finite number"),
     ],
 )
 def test_learners_and_tasks_that_make_no_sense(make, message):

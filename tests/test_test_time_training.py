@@ -126,6 +126,8 @@ def test_views_are_undone_before_the_vote():
         learner.items(PAIRS, (View(str.upper, str),))
     with pytest.raises(ValueError, match="change must be a function"):
         View(3, str)
+    with pytest.raises(ValueError, match="must make a text of a text"):
+        View(lambda text: None, str).of(PAIRS)
 
 
 def test_prompts_over_the_context_are_refused():

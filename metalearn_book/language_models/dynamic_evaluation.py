@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..book.patch import patch
-from ..data.arguments import floating, several, shapes, shown, whole
+from ..data.arguments import floating, real, several, shapes
+from ..data.arguments import shown, whole
 from ..foundations.inner_loop import InnerLoop
 from ..foundations.task_models import Predictor
 from ..foundations.tasks import Examples, TaskBatch, inputs_named
@@ -102,8 +103,8 @@ class StreamMAML(nn.Module):
     (DYN-1). Its forward, Eq. (DYN-2), trains the start for that.
 
     model: a `SmallGPT`, or one of transformers with eager attention; it is trained in
-    place. inner_lr: of the steps. inner_steps: on each chunk; 0: the model stays as it
-    is. inner: options of `InnerLoop`: adapt, learn_lr, first_order, optimizer, ...
+    place. inner_lr: of the steps; a number, or a dict from globs over names. inner_steps:
+    on each chunk; 0: the model stays as it is. inner: options of `InnerLoop`: adapt, learn_lr, first_order, optimizer, ...
     ValueError: another model, fused attention under second order."""
 
     def __init__(
@@ -113,6 +114,8 @@ class StreamMAML(nn.Module):
         _check_attention(model, bool(inner.get("first_order", False)))
         super().__init__()
         self.inner_steps = whole("inner_steps", inner_steps, least=0)
+        if not isinstance(inner_lr, dict):
+            inner_lr = real("inner_lr", inner_lr)
         for n in ("memory", "states"):
             if n in inner:
                 raise ValueError(f"{n} belongs to one task's steps, got {inner[n]!r}")

@@ -25,6 +25,7 @@ from .meta_gpt2 import rates_times
 from .pretraining import language_optimizer, language_step
 from .small_gpt import GPTConfig, SmallGPT, causal_loss
 from .small_gpt import train_tokenizer
+from .small_gpt import _check_tokens
 
 # %% auto #0
 __all__ = ['PARTS', 'GRID', 'StreamTasks', 'operations', 'EqualCompute', 'equal_compute']
@@ -164,6 +165,7 @@ def _check(self: EqualCompute) -> None:
         setattr(self, name, whole(name, getattr(self, name)))
     for name in ("lr", "inner_lr", "rate_lr"):
         setattr(self, name, real(name, getattr(self, name), above=0))
+    _check_tokens(self.make(0), self.rows)
     if not isinstance(self.tasks, StreamTasks):
         raise ValueError(f"tasks must be StreamTasks, got {shown(self.tasks)}")
     if not isinstance(self.streams, Mapping) or set(self.streams) != set(PARTS):

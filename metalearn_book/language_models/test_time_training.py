@@ -93,6 +93,11 @@ class View:
         changed = []
         for pair in _pairs(pairs):
             new = tuple(self.change(text) for text in pair)
+            if not all(isinstance(text, str) for text in new):
+                raise ValueError(
+                    f"change must make a text of a text, got {shown(new)} of "
+                    f"{shown(pair)}"
+                )
             if tuple(self.back(text) for text in new) != pair:
                 raise ValueError(
                     f"back does not undo change: {shown(pair)} became {shown(new)}"

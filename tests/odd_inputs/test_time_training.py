@@ -9,7 +9,10 @@ PAIRS = [("ab>", "b"), ("cd>", "d"), ("ef>", "f")]
 
 M = "language_models.test_time_training."
 RECIPES = {
-    M + "in_front": R(lambda: {"pairs": PAIRS, "prompt": "gh>", "between": ";"}),
+    M + "in_front": R(
+        lambda: {"pairs": PAIRS, "prompt": "gh>", "between": ";"},
+        kinds={"prompt": "text"},
+    ),
     M + "leave_one_out": R(lambda: {"pairs": PAIRS, "n_orders": 2, "between": ";"}),
     M + "vote": R(lambda: {"answers": ["a", "b", "a"]}),
     M + "View": R(
