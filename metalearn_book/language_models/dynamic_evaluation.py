@@ -104,8 +104,8 @@ class StreamMAML(nn.Module):
 
     model: a `SmallGPT`, or one of transformers with eager attention; it is trained in
     place. inner_lr: of the steps; a number, or a dict from globs over names.
-    inner_steps: on each chunk, 0: none. inner: options of `InnerLoop`: adapt, learn_lr, first_order,
-    optimizer, ...
+    inner_steps: on each chunk, 0: none. inner: options of `InnerLoop`: adapt,
+    learn_lr, first_order, optimizer, ...
     ValueError: another model, fused attention under second order."""
 
     def __init__(
