@@ -40,6 +40,7 @@ OTHER_DATA = {
     "TokenPrototypes": "sentences with a label for each word: tests/test_entities.py",
     "MetaGPT2": "texts, by a language model: tests/test_meta_gpt2.py",
     "meta_learning": "texts, by a language model: tests/test_meta_gpt2.py",
+    "StreamMAML": "streams of tokens: tests/test_dynamic_evaluation.py",
     "SpanTyping": "sentences with a label for each span: tests/test_entities.py",
 }
 #: its forward is no loss: the gradient is that of Eq. (REP-2)
