@@ -41,6 +41,8 @@ OTHER_DATA = {
     "MetaGPT2": "texts, by a language model: tests/test_meta_gpt2.py",
     "meta_learning": "texts, by a language model: tests/test_meta_gpt2.py",
     "StreamMAML": "streams of tokens: tests/test_dynamic_evaluation.py",
+    "InContextRegressor": "pairs of linear tasks, in the context: "
+    "tests/test_in_context.py",
     "SpanTyping": "sentences with a label for each span: tests/test_entities.py",
 }
 #: its forward is no loss: the gradient is that of Eq. (REP-2)

