@@ -5,6 +5,10 @@ import json
 import re
 from pathlib import Path
 
+import torch
+
+from metalearn_book.foundations.measuring import Evaluation
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -174,3 +178,23 @@ def test_what_the_pretraining_chapter_says_about_fine_tuning():
     after = stored["obeyed after"]
     assert all(len(by) == 2 and own not in by for own, by in after.items())
     assert min(v for by in after.values() for v in by.values()) >= 0.9  # "a few texts"
+
+
+def test_what_the_entities_chapter_says_about_the_detector():
+    "Its lead on test episodes: apart from zero with one or two mentions only."
+    cells = numbers("benchmarks/ner")["detector"]
+    own, other = "decomposed, MAML detector", "decomposed"
+    for k, sure in ((1, True), (5, False)):
+        domains = sorted({key.split("/")[0] for key in cells})
+        gains = torch.tensor(
+            [
+                a - b
+                for d in domains
+                for a, b in zip(
+                    cells[f"{d}/{k}/{own}"]["f1"], cells[f"{d}/{k}/{other}"]["f1"]
+                )
+            ]
+        )
+        lead = Evaluation(gains, 0)
+        assert len(gains) >= 100 and (lead.mean > lead.ci95) is sure
+        assert 0 < lead.mean < 0.02
