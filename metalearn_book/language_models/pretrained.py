@@ -376,14 +376,14 @@ def _check_length(rows: Sequence[Sequence[int]], most: int) -> None:
             f"the model's context ({len(long)} such of {len(rows)}); shorten it"
         )
 
-# %% ../../nbs/language_models/15_pretrained.ipynb #36e3d3ac
+
 def _scores_itself(model) -> bool:
     "Is it a model behind an address, which has no weights here?"
     return not isinstance(model, nn.Module) and callable(
         getattr(model, "label_scores", None)
     )
 
-
+# %% ../../nbs/language_models/15_pretrained.ipynb #36e3d3ac
 def label_scores(
     model: nn.Module,  # a causal language model, of the book or of transformers
     tokenizer,  # its own
