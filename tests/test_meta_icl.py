@@ -121,6 +121,7 @@ def test_after_no_step_the_model_is_as_before():
     some = ic.nats_after_steps(learner, found).values
     assert (some < none).all()  # the same few words again and again
     assert torch.equal(ic.nats_after_steps(learner, found, 0.0).values, none)
+    assert (ic.nats_after_steps(learner, found, 1e30).values == torch.inf).all()
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def _check_groups(groups, need: int) -> dict[str, list]:
             )
     return found
 
-# %% ../../nbs/language_models/53_meta_icl.ipynb #c13b83b0
+# %% ../../nbs/language_models/53_meta_icl.ipynb #fc54b626
 def nats_in_front(
     model: nn.Module,
     tokenizer,
@@ -186,15 +186,23 @@ def nats_after_steps(
     inner_steps: int | None = None,  # None: as many as in training
 ) -> Evaluation:  # one value for each task
     """Nats a token of the query answers, nothing in front, after inner steps on the
-    support pairs. ValueError for what has no inner loop."""
+    support pairs; a loss that is not finite is infinite here. ValueError for what has
+    no inner loop."""
     rows = _check_episodes(episodes)
     with rates_times(learner, factor):
-        models = [learner.adapted_model(s, inner_steps) for s, _ in rows]
-    found = [
-        answer_nats(m, learner.tokenizer, [[q] for q in asked]).mean()
-        for m, (_, asked) in zip(models, rows)
-    ]
+        found = [_nats_or_inf(learner, s, asked, inner_steps) for s, asked in rows]
     return Evaluation(torch.stack(found), 0)
+
+
+def _nats_or_inf(learner, support: list, asked: list, steps: int | None) -> Tensor:
+    "The mean loss of query answers; infinite where the steps leave the numbers."
+    try:
+        model = learner.adapted_model(support, steps)
+        return answer_nats(model, learner.tokenizer, [[q] for q in asked]).mean()
+    except RuntimeError as e:
+        if "not finite" not in str(e):
+            raise
+        return torch.tensor(torch.inf, dtype=torch.float64)
 
 
 def _check_episodes(episodes) -> list[tuple]:
