@@ -248,7 +248,7 @@ def hyper_training(
     rank: int = 32,  # r of the factors
     step: float = 0.1,  # of the natural step with which it begins
     steps: int = 60,  # outer steps; 0: the start
-    tasks_per_step: int = 8,
+    tasks_per_step: int = 8,  # tasks of an outer step
     outer_lr: float = 1e-3,  # of Adam, reached after a tenth of the steps
     seed: int = 0,  # of the tasks
     progress: bool = True,
@@ -315,7 +315,7 @@ def tuned_nats(
     tasks: TextTasks,  # of `DescribedTasks` the texts are taken, not the description
     steps: Sequence[int] = (50,),  # after which the query is measured
     *,
-    layers="*blocks.*",
+    layers: str | Sequence[str] = "*blocks.*",  # globs of linear layers
     rank: int = 4,
     lr: float = 1e-2,  # of Adam
     seed: int = 0,  # of the draw of the tasks
