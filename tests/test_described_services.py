@@ -187,6 +187,7 @@ def test_descriptions_need_the_data(monkeypatch, tmp_path):
     for name in ("METALEARN_DATA", "METALEARN_CACHE"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="one of 'train'"):
         service_descriptions("dev")
     with pytest.raises(ValueError, match="one of 'train'"):

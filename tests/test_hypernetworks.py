@@ -389,7 +389,7 @@ def test_centre_and_limit():
     mean = torch.cat([f for f, _ in found]).mean(0)
     torch.testing.assert_close(mean, torch.zeros_like(mean))
     most = max(nats.item() for _, nats in found)
-    assert made.limit.item() == pytest.approx(1.25 * most, rel=1e-5)
+    assert made.limit.item() == pytest.approx(1.05 * most, rel=1e-5)
     with pytest.raises(ValueError, match="at least 2, got 1"):
         made.fit_statistics(tasks[:1])
 

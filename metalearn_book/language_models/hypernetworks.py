@@ -51,11 +51,18 @@ def linear_hypernetwork(
     """The linear map from descriptions to weights with the least sum of (θ - H z)ᵀ C (θ
     - H z), Eqs. (HYP-2) and (HYP-5); the one of least norm where several have it.
 
-    ValueError: other shapes, numbers that are not finite, a metric that is not positive
-    definite, a rank below 1 or above the smaller side of H."""
+    ValueError: other shapes or kinds of numbers, numbers that are not finite, a
+    metric that is not positive definite, a rank below 1 or above the
+    smaller side of H."""
     sizes = shapes(codes=(codes, "n+ m+"), solutions=(solutions, "n+ d+"))
     floating(finite=True, codes=codes, solutions=solutions)
     factor = _check_metric(metric, sizes["d"])
+    kinds = {t.dtype for t in (codes, solutions, metric) if t is not None}
+    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
+        raise ValueError(
+            "codes, solutions and metric must all be float32 or all float64, got "
+            f"{', '.join(sorted(map(str, kinds)))}"
+        )
     most = min(sizes["d"], sizes["m"])
     H = (torch.linalg.pinv(codes) @ solutions).mT
     if rank is None or whole("rank", rank, 1, most) == most:
@@ -337,7 +344,7 @@ def forward(self: HyperLoRA, tasks: TaskBatch) -> Tensor:
 @torch.no_grad()
 def fit_statistics(self: HyperLoRA, tasks: Sequence[TaskBatch]) -> None:
     """Take A, the curvature, the mean of the statistics and the limit of surprise, a
-    quarter above the most surprising support, from tasks.
+    twentieth above the most surprising support, from tasks.
 
     tasks: one task each, two or more, since the mean of one leaves nothing to tell.
     ValueError for fewer."""
@@ -352,9 +359,9 @@ def fit_statistics(self: HyperLoRA, tasks: Sequence[TaskBatch]) -> None:
     self.A.copy_(A)
     found = [self._sums(task.support) for task in tasks]
     self.center.copy_(torch.cat([S for S, _ in found]).mean(0))
-    self.limit.copy_(1.25 * max(nats.max() for _, nats in found))
+    self.limit.copy_(1.05 * max(nats.max() for _, nats in found))
 
-# %% ../../nbs/language_models/70_hypernetworks.ipynb #7000003f
+# %% ../../nbs/language_models/70_hypernetworks.ipynb #70000040
 #: what comes of a description that the model finds odder than any it was trained on
 ODD = ("error", "average")
 
@@ -371,7 +378,7 @@ def _sentences(name: str, told) -> list[str]:
             )
     return list(told)
 
-# %% ../../nbs/language_models/70_hypernetworks.ipynb #70000040
+# %% ../../nbs/language_models/70_hypernetworks.ipynb #70000041
 @patch
 def adapter(
     self: HyperLoRA, texts: str | Sequence[str], odd: str = "error"
@@ -407,7 +414,7 @@ def _refuse(self: HyperLoRA, nats: float, odd: str) -> None:
         raise ValueError(f"{told}, or take odd='average'")
     warnings.warn(f"{told}; the average adapter is taken", stacklevel=3)
 
-# %% ../../nbs/language_models/70_hypernetworks.ipynb #70000041
+# %% ../../nbs/language_models/70_hypernetworks.ipynb #70000042
 @patch
 def adapted_model(
     self: HyperLoRA, texts: str | Sequence[str], odd: str = "error"

@@ -52,7 +52,10 @@ RECIPES = {
     H + "intent_groups": R(
         lambda: {"part": "train", "least": 24}, fails=FileNotFoundError
     ),
-    H + "styled": R(lambda: {"text": "<dialogue><user> Hi", "style": "small"}),
+    H + "styled": R(
+        lambda: {"text": "<dialogue><user> Hi", "style": "small"},
+        kinds={"text": "leave"},
+    ),
     H + "styled_tasks": R(
         lambda: {"groups": GROUPS, "descriptions": TOLD, "styles": ("plain", "small")},
         kinds={"groups": "choice", "descriptions": "choice", "styles": "leave"},
