@@ -38,6 +38,8 @@ BASES = {"Steps", "InChunks", "SolvesBackward", "RunsForward", "ClosedFormHead",
          "LatentAdaptation"}  # fmt: skip
 OTHER_DATA = {
     "TokenPrototypes": "sentences with a label for each word: tests/test_entities.py",
+    "HyperLoRA": "texts, by a language model: tests/test_hypernetworks.py",
+    "hyper_training": "texts, by a language model: tests/test_described_services.py",
     "MetaGPT2": "texts, by a language model: tests/test_meta_gpt2.py",
     "meta_learning": "texts, by a language model: tests/test_meta_gpt2.py",
     "StreamMAML": "streams of tokens: tests/test_dynamic_evaluation.py",
