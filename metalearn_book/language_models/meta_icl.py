@@ -228,7 +228,7 @@ def tune_in_context(
     length: int = 256,  # tokens of a sequence, at most the context
     seed: int = 0,  # of the draws
 ) -> nn.Module:  # the tuned copy, in evaluation mode; `history` has its losses
-    """Train on sequences of pairs of one task each, Eq. (ICL-8). ValueError for groups
+    """Train on sequences of pairs of one task each, Eq. (MIC-1). ValueError for groups
     that are too small, and a length over the context."""
     k_shot, steps = whole("k_shot", k_shot, 0), whole("steps", steps)
     n = whole("sequences_per_step", sequences_per_step)
