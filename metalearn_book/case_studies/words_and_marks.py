@@ -283,7 +283,7 @@ def _rows_of(examples, tags=None) -> list:
         raise ValueError(f"{len(rows)} examples but {len(tags)} rows of tags")
     return list(zip(rows, tags))
 
-
+# %% ../../nbs/case_studies/33_words_and_marks.ipynb #47a0e15d
 def label_names_of(examples, label_names) -> list[str] | None:
     "The names of numbered tags: given as a list or by number, or a data set's own."
     if label_names is None:

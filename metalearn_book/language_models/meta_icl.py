@@ -164,8 +164,8 @@ def _check_groups(groups, need: int) -> dict[str, list]:
 
 # %% ../../nbs/language_models/53_meta_icl.ipynb #fc54b626
 def nats_in_front(
-    model: nn.Module,
-    tokenizer,
+    model: nn.Module,  # a causal language model
+    tokenizer,  # its own
     episodes: Mapping[str, tuple],  # as `pair_episodes` gives them
     k_shot: int | None = None,  # the first so many support pairs; None: all
 ) -> Evaluation:  # one value for each task
@@ -178,7 +178,7 @@ def nats_in_front(
     ]
     return Evaluation(torch.stack(found), 0)
 
-
+# %% ../../nbs/language_models/53_meta_icl.ipynb #fc54b627
 def nats_after_steps(
     learner: nn.Module,  # a `MetaGPT2`, with its tokenizer
     episodes: Mapping[str, tuple],  # as `pair_episodes` gives them
