@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metalearn_book.foundations.measuring import evaluate, mse
-from metalearn_book.foundations.tasks import Examples
+from metalearn_book.foundations.tasks import Examples, TaskBatch
 from metalearn_book.foundations.training import Checkpoint, meta_train
 from metalearn_book.language_models import in_context as ic
 
@@ -231,3 +231,31 @@ def test_what_a_layer_refuses():
         layer(torch.ones(1, 3, 3).double(), 4)
     with pytest.raises(ValueError, match="layers"):
         ic.attention_answers([], x, x[..., 0], x)
+
+
+def test_the_answer_of_a_pool_knows_only_the_pairs_before():
+    "Far targets do not leak into the answer at their own place."
+    x, y = torch.randn(3, 9, 4, generator=gen(1)).double(), torch.randn(3, 9).double()
+    pool = torch.randn(6, 4, generator=gen(2)).double()
+    changed = y.clone()
+    changed[:, 4] = 1e9
+    same = ic.pool_answers(x, y, pool)[:, :5]
+    assert torch.equal(ic.pool_answers(x, changed, pool)[:, :5], same)
+    with pytest.raises(ValueError, match="leave the numbers"):
+        ic.pool_answers(x, torch.full_like(y, 1e160), pool)
+
+
+def test_least_squares_of_very_large_and_very_small_inputs():
+    for size in (1e200, 1e-170):
+        x = torch.full((1, 2, 1), size, dtype=torch.float64)
+        found = ic.least_squares_answers(x, x[..., 0])
+        torch.testing.assert_close(found[0, 1] / size, torch.tensor(1.0).double())
+
+
+def test_padding_is_not_read_as_pairs():
+    model = ic.InContextRegressor(dim=2, n_points=5)
+    x, y = torch.randn(1, 3, 2, generator=gen(3)), torch.randn(1, 3, generator=gen(4))
+    mask = torch.tensor([[True, False, False]])
+    tasks = TaskBatch(Examples(x, y, mask), Examples(x[:, :2], y[:, :2]))
+    with pytest.raises(ValueError, match="tasks have padding"):
+        model(tasks)

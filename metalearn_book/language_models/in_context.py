@@ -105,7 +105,7 @@ def least_squares_answers(x: Tensor, y: Tensor, ridge: float = 0.0) -> Tensor:
     for k in range(1, x.shape[1]):
         U, s, Vt = torch.linalg.svd(X[:, :k], full_matrices=False)
         kept = s > 1e-12 * s[:, :1]  # directions that the pairs determine
-        factor = torch.where(kept, s / (s.square() + ridge), 0.0)
+        factor = torch.where(kept, 1 / (s + ridge / s), 0.0)  # no square to overflow
         w = Vt.mT @ (factor[..., None] * (U.mT @ t[:, :k]))
         found.append((X[:, k] * w[..., 0]).sum(-1))
     return torch.stack(found, 1).to(y.dtype)
@@ -149,8 +149,11 @@ def answers(self: InContextRegressor, x: Tensor, y: Tensor) -> Tensor:
 # %% ../../nbs/language_models/50_in_context.ipynb #be437b39
 @patch
 def forward(self: InContextRegressor, tasks: TaskBatch) -> Tensor:
-    "The outer loss, Eq. (ICL-1): the mean over all numbers of shots of a sequence."
+    """The outer loss, Eq. (ICL-1): the mean over all numbers of shots of a sequence.
+    ValueError for tasks with padding, which would be read as pairs."""
     parts = tasks.support, tasks.query
+    if any(e.mask is not None and not e.mask.all() for e in parts):
+        raise ValueError("tasks have padding; give tasks of one size")
     x, y = torch.cat([e.x for e in parts], 1), torch.cat([e.y for e in parts], 1)
     return F.mse_loss(self.answers(x, y), y)
 
@@ -291,5 +294,10 @@ def pool_answers(x: Tensor, y: Tensor, pool: Tensor, noise: float = 0.5) -> Tens
     noise = real("noise", noise, above=0)
     told = x.double() @ pool.double().mT  # (B, N, M)
     missed = ((y.double()[..., None] - told) / noise).square()
-    before = missed.cumsum(1) - missed
+    before = F.pad(missed.cumsum(1)[:, :-1], (0, 0, 1, 0))  # of the pairs in front
+    if not before.isfinite().all():
+        raise ValueError(
+            "y is so far from the pool, or noise so small, that squares leave the "
+            "numbers; scale them"
+        )
     return ((-before / 2).softmax(-1) * told).sum(-1).to(y.dtype)
