@@ -72,6 +72,7 @@ RECIPES = {
         use=lambda p: p.marked,
         kinds={"text": "text"},
     ),
+    L + "relation_start": R(lambda: {}, use=lambda s: list(s.tensors)),
     L + "as_pairs": R(lambda: {"rows": [PAIR, PAIR.marked]}),
     L + "MarkerEncoder": R(
         lambda: {"encoder": plain()}, use=lambda e: e.encode([PAIR.marked])
