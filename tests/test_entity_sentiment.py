@@ -246,7 +246,8 @@ def test_invented_news_is_the_same_and_its_names_are_apart():
 
 
 def test_places_with_two_labels_are_left_out():
-    from metalearn_book.data import Span, SpanTexts
+    from metalearn_book.data import SpanTexts
+    from metalearn_book.data.spans import Span
 
     spans = (Span(0, 4, "good", "Alda"), Span(0, 4, "good", "Alda"),
              Span(16, 21, "bad", "Brint"), Span(16, 21, "good", "Brint"))  # fmt: skip

@@ -61,7 +61,7 @@ RECIPES = {
         lambda: {"text": TEXT, "entity": "Alda"},
         kinds={"text": "text", "entity": "text"},
     ),
-    E + "read_mention": R(lambda: {"mention": (TEXT, "Alda")}),
+    E + "read_mention": R(lambda: {"mention": TEXT}, kinds={"mention": "text"}),
     E + "mention_windows": R(
         lambda: {"encoder": encoder(), "mentions": MENTIONS, "window": 12}
     ),
