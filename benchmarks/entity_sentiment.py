@@ -192,36 +192,38 @@ class Entities:
                 yield name, lambda m=method, k=k: self.answers(m, k, seed)
 
     def summary(self, cells: dict) -> dict:
-        "Macro F1 of all seeds together, and paired differences, by resampling texts."
+        """Macro F1 of all seeds together, and paired differences on the seeds that both
+        have, by resampling texts."""
         found = {}
         for name, said in cells.items():
             if name.startswith("entities, "):
-                method, k, _ = name.removeprefix("entities, ").split(" | ")
-                found.setdefault(method, {}).setdefault(k, []).append(said)
-        words = lambda runs: [self.classes[int(c)] for c in "".join(runs)]
-        score = lambda runs, minus=None: macro_f1(
-            self.gold * len(runs),
-            words(runs),
-            self.documents * len(runs),
-            minus=minus and words(minus),
-        )
-        plain = lambda f: {"mean": f.mean, "ci95": f.ci95}
-        table, ahead = {}, {}
-        most = max(self.gold, key=self.gold.count)
-        always = str(self.classes.index(most)) * len(self.gold)
-        for method, row in (
-            {"majority": {k: [always] for k in found[FROZEN]}} | found
-        ).items():
-            table[method] = {k: plain(score(runs)) for k, runs in row.items()}
-            base = found.get(FROZEN, {})
-            if method in (FROZEN, "majority"):
-                continue
-            ahead[method] = {
-                k: plain(score(runs, base[k]))
+                method, k, seed = name.removeprefix("entities, ").split(" | ")
+                found.setdefault(method, {}).setdefault(k, {})[seed] = said
+        most = str(self.classes.index(max(self.gold, key=self.gold.count)))
+        always = {k: {"all": most * len(self.gold)} for k in found[FROZEN]}
+        table = {
+            method: {k: self.score(runs) for k, runs in row.items()}
+            for method, row in ({"majority": always} | found).items()
+        }
+        ahead = {
+            method: {
+                k: self.score(runs, found[FROZEN][k])
                 for k, runs in row.items()
-                if len(base.get(k, ())) == len(runs)
+                if runs.keys() & found[FROZEN].get(k, {}).keys()
             }
+            for method, row in found.items()
+            if method != FROZEN
+        }
         return {"entities": table, "entities ahead": ahead}
+
+    def score(self, runs: dict, minus: dict | None = None) -> dict:
+        "F1 of the answers by seed, or its difference to that of others."
+        seeds = sorted(runs if minus is None else runs.keys() & minus.keys())
+        words = lambda of: [self.classes[int(c)] for s in seeds for c in of[s]]
+        documents, gold = self.documents * len(seeds), self.gold * len(seeds)
+        other = None if minus is None else words(minus)
+        f1 = macro_f1(gold, words(runs), documents, minus=other)
+        return {"mean": f1.mean, "ci95": f1.ci95, "seeds": len(seeds)}
 
 
 # ------------------------------------------------------------------- timing
@@ -312,7 +314,7 @@ def main() -> None:
                 print(f"{time.process_time() - began:6.0f} s  {name}", flush=True)
     if "timing" in args.only and not times:
         times.update(timing())
-        store()
+    store()
 
 
 if __name__ == "__main__":
