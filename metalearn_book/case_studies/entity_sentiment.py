@@ -231,7 +231,7 @@ def _pieces(encoding, places: list, room: int, text: str) -> list[tuple[list, li
         return [(ids, sorted({j for at in found for j in at}))]
     return [_cut(ids, at, room) for at in found]
 
-# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #10968764
+# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #5c7d6bb6
 def near_weights(at: Sequence[Sequence[int]], width: int, reach: float = 8.0) -> Tensor:
     """`(n, width)`: weights of the tokens by their distance to the asked ones, Eq.
     (SE-2). at: positions in each of n windows. reach: τ, 0 for the asked ones alone.
@@ -247,8 +247,9 @@ def near_weights(at: Sequence[Sequence[int]], width: int, reach: float = 8.0) ->
 
 
 def mention_pool(hidden: Tensor, mask: Tensor, near: Tensor) -> Tensor:
-    """Eq. (SE-2): states `(n, T, dim)`, the mask of real tokens and the weights of
-    `near_weights`, both `(n, T)` -> `(n, 2 dim)`, of length 1.
+    """Eq. (SE-2) of n windows, `(n, 2 dim)`, of length 1. hidden: states `(n, T, dim)`.
+    mask: `(n, T)`, 1 at real tokens. near: weights `(n, T)`, as of `near_weights`.
+    ValueError where a window has no weight.
     """
     shapes(hidden=(hidden, "n T dim"), mask=(mask, "n T"), near=(near, "n T"))
     floating(hidden=hidden, mask=mask, near=near)
@@ -298,10 +299,11 @@ def mention_vectors(
             total.index_add_(0, torch.tensor([owner[i] for i in own]), z)
     return F.normalize(total, dim=-1)
 
-# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #a7ae5d50
+# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #a494bafb
 class MentionTop(nn.Module):
-    """The top layers of an encoder with a linear head on Eq. (SE-2): hidden `(n, T,
-    dim)`, mask and near `(n, T)` -> logits `(n, n_classes)`. The head starts from zero.
+    """The top `n_top` layers of an encoder with a linear head on Eq. (SE-2): hidden
+    `(n, T, dim)`, mask and near `(n, T)` -> logits `(n, n_classes)`. The head starts
+    from zero. n_top: layers, copied. ValueError for more than there are.
     """
 
     def __init__(self, encoder: TextEncoder, n_top: int = 2, n_classes: int = 3):
@@ -573,17 +575,18 @@ def load(cls: EntitySentiment, folder: str | Path, device=None) -> EntitySentime
     self.classes_ = class_array(about["classes"])
     return self
 
-# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #cad2b38c
+# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #9ad88398
 def macro_f1(
     y: Sequence,  # labels of N mentions
     guess: Sequence,  # answers to them
     groups: Sequence,  # the text of each
     minus: Sequence | None = None,  # answers of another method
-    n_boot: int = 2000,
+    n_boot: int = 2000,  # resamples
     seed: int = 0,
 ) -> PooledF1:
     """Macro F1 over the classes of `y`, or its difference to that of `minus`, with the
-    interval by resampling groups. ValueError for columns of different lengths.
+    interval by resampling groups. n_boot: resamples. seed: of the resampling.
+    ValueError for columns of different lengths.
     """
     columns = {"y": y, "guess": guess, "groups": groups}
     columns |= {} if minus is None else {"minus": minus}
