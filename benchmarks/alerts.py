@@ -11,6 +11,7 @@ results/benchmarks/alerts.json.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -22,9 +23,6 @@ from metalearn_book.book.results import save_results
 from metalearn_book.case_studies.alerts import draw_counts
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import ending
-
 #: as in the chapter
 SEED, DAY_RATE, START, RUNS = 0, 1.0, 200, (30, 90, 365, 1095)
 DELTAS = (0.9, 0.5, 0.2, 0.05, 0.01, 1e-3, 1e-4)
@@ -59,7 +57,8 @@ def delta_for(run: float, runs: dict[float, float]) -> float:
     return float(np.exp(np.interp(np.log(run), x, np.log(list(runs)))))
 
 
-def main(_: list[str]) -> int:
+def main() -> int:
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     began = time.process_time()
     quiet = draw_counts(DAY_RATE, 60, 3650, np.random.default_rng(SEED + 3))
     runs = {}
@@ -86,4 +85,7 @@ def main(_: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    ending.run(main, sys.argv[1:])
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

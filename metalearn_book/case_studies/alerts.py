@@ -57,7 +57,7 @@ def count_probabilities(
     p = np.exp(log_p)
     return p / p.sum()
 
-# %% ../../nbs/case_studies/45_alerts.ipynb #a145e652
+# %% ../../nbs/case_studies/45_alerts.ipynb #a14550c0
 def _step(p: np.ndarray, reference: int, grid: int, limit: int):
     "P `(limit, limit)` and b `(limit,)` of one day; levels in steps of the grid."
     now, count = np.arange(limit)[:, None], np.arange(len(p))[None]
@@ -69,20 +69,16 @@ def _step(p: np.ndarray, reference: int, grid: int, limit: int):
 
 
 def _alarm_rate(days: list) -> float:
-    "Alarms a day in the long run, Eq. (AL-9)."
-    limit = len(days[0][1])
-    week, closed = np.eye(limit), []
-    for P, b in days:
-        again = P.copy()
-        again[:, 0] += b
-        closed.append(again)
-        week = week @ again
-    equations = week.T - np.eye(limit)
-    equations[-1] = 1.0
-    pi, rate = np.linalg.solve(equations, np.eye(limit)[-1]), 0.0
-    for (_, b), again in zip(days, closed):
-        rate += pi @ b
-        pi = pi @ again
+    "Alarms a day in the long run, Eq. (AL-9); π by repeating the week."
+    pi, rate = np.eye(len(days[0][1]))[0], 0.0
+    for _ in range(20_000 // len(days)):
+        before, rate = pi, 0.0
+        for P, b in days:
+            ring = pi @ b
+            rate, pi = rate + ring, pi @ P
+            pi[0] += ring
+        if np.abs(pi - before).sum() < 1e-13:
+            break
     return rate / len(days)
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a1456f4a
@@ -155,23 +151,19 @@ def references(self: CountCusum) -> tuple[int, ...]:
     "What each weekday takes off the level, in grid steps."
     return self._found()[1]
 
-# %% ../../nbs/case_studies/45_alerts.ipynb #a1451621
+# %% ../../nbs/case_studies/45_alerts.ipynb #a1458dce
 @patch
 def _days(self: CountCusum, factor: float = 1.0, rates=None, dispersion=None) -> list:
     "Step matrices of each weekday, where the truth is `factor` times the rates."
     rates = self.rates if rates is None else rates
     c = self.dispersion if dispersion is None else dispersion
-    grid, references = self._found()
-    days = max(len(rates), len(references))
-    return [
-        _step(
-            count_probabilities(factor * rates[d % len(rates)], factor * c),
-            references[d % len(references)],
-            grid,
-            self.limit,
-        )
-        for d in range(days)
-    ]
+    (grid, references), made = self._found(), {}
+    n = max(len(rates), len(references))
+    pairs = [(rates[d % len(rates)], references[d % len(references)]) for d in range(n)]
+    for rate, less in set(pairs):
+        p = count_probabilities(factor * rate, factor * c)
+        made[rate, less] = _step(p, less, grid, self.limit)
+    return [made[pair] for pair in pairs]
 
 
 @patch
@@ -238,7 +230,7 @@ def levels(
         level = np.where(level >= self.limit, 0, level)
     return found
 
-# %% ../../nbs/case_studies/45_alerts.ipynb #a145e3f4
+# %% ../../nbs/case_studies/45_alerts.ipynb #a14593ac
 @patch
 def _expected_rate(self: CountCusum, history: int | None) -> float:
     "Alarms a day, averaged over what the rates may be after so many days of history."
@@ -251,7 +243,7 @@ def _expected_rate(self: CountCusum, history: int | None) -> float:
     rates = [_alarm_rate(self._days(f)) for f in factors]
     return float(weight @ rates / weight.sum())
 
-
+# %% ../../nbs/case_studies/45_alerts.ipynb #a14507ae
 @patch
 @classmethod
 def design(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from odd_inputs import Recipe
 
-from metalearn_book.case_studies.alert_monitor import Alert, Item
+from metalearn_book.case_studies.alert_monitor import Item
 from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
 from metalearn_book.foundations.encoders import load_encoder
 
@@ -23,10 +23,6 @@ TEXTS = ["book a room", "a room please", "where is my card", "my card is lost"]
 def head() -> FewShotClassifier:
     encoder = load_encoder("tiny")
     return FewShotClassifier(encoder, head="prototype").fit(TEXTS, list("rrcc"))
-
-
-def alert() -> Alert:
-    return Alert("1", "Alder", "cards", "2026-01-01", "2026-01-01", 3, 1.0)
 
 
 def history() -> list[Item]:
@@ -96,9 +92,7 @@ RECIPES = {
         },
         use=lambda made: made.fit(history()).charts_,
     ),
-    M + "alert_files": R(
-        lambda: {"folder": HERE / "alerts"}, use=lambda send: send(alert())
-    ),
+    M + "alert_files": R(lambda: {"folder": HERE / "alerts"}),
     M + "draw_items": R(
         lambda: {
             "texts": {"a": ["x", "y"]},
