@@ -40,7 +40,8 @@ from metalearn_book.optimization.maml import AtSteps
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
-#: chosen by the chapters, on source domains and on validation texts
+#: the defaults of the package; the chapters search around them, on source domains and
+#: on validation texts
 INNER_LR, INNER_STEPS, LR = 0.02, 5, 3e-4
 SHOTS, BATCH, START_STEPS = (1, 5, 25), 2, 120
 TRAINED = ("multi-task", "class means, meta-trained", "ridge, meta-trained", "MAML")
