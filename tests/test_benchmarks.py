@@ -327,7 +327,11 @@ def test_no_measured_cell_of_the_text_benchmark_is_left_out():
     assert json.loads(json.dumps(made)) == {
         k: v for k, v in numbers.items() if k != "cells"
     }
-    assert set(made["library"]) == {"this book", "setfit, 3 iterations"}
+    assert set(made["library"]) == {
+        "this book",
+        "setfit, 3 iterations",
+        "setfit, defaults, 15 classes",
+    }
 
 
 @pytest.mark.parametrize(
