@@ -198,3 +198,14 @@ def test_what_the_entities_chapter_says_about_the_detector():
         lead = Evaluation(gains, 0)
         assert len(gains) >= 100 and (lead.mean > lead.ci95) is sure
         assert 0 < lead.mean < 0.02
+
+
+def test_what_the_chapter_on_adapters_says_about_three_seeds():
+    leads = numbers("benchmarks/low_rank_services")["leads"]["24"]
+    ahead = {
+        (what, k)
+        for what in ("LoRA, rank 4", "prompt", "all weights")
+        for k, v in leads[f"{what}, maml | {what}, joint"].items()
+        if v["mean"] > v["ci95"]
+    }
+    assert ahead == {("all weights", "16")}
