@@ -122,7 +122,8 @@ def test_what_the_low_rank_chapter_says_about_its_searches():
     assert abs(lora) < lora_ci and top < -top_ci
     assert "Settings that their interval puts below the chosen one: LoRA at" in text
     first_order = re.search(r"^prefix +([\d.e-]+) +([\d.e-]+)$", text, re.M)
-    assert float(first_order[1]) < 1e-6 < 1e-3 < float(first_order[2]) < 2e-3
+    # the largest of three directions
+    assert float(first_order[1]) < 1e-6 and 4e-3 < float(first_order[2]) < 6e-3
 
 
 def test_what_the_pretrained_chapter_says_about_ends():
