@@ -633,6 +633,12 @@ ${(n.any[0] || n.all[0] || n.none[0]).message}`.slice(0, 300)))));
 """
 
 
+STILL = (
+    "document.head.insertAdjacentHTML('beforeend', '<style>*, *::before, *::after "
+    "{ transition: none !important; animation: none !important }</style>')"
+)
+
+
 @pytest.mark.browser
 def test_axe_finds_nothing_serious(browser, real_url, real):
     axe = pytest.importorskip(
@@ -643,6 +649,7 @@ def test_axe_finds_nothing_serious(browser, real_url, real):
     for name in pages(real) if os.environ.get("ALL_PAGES") else SOME_PAGES:
         browser.open(real_url + name)
         browser.js(program)
+        browser.js(STILL)  # colours are those at the end of a change of themes
         browser.driver.set_script_timeout(120)
         for theme in ("light", "dark"):
             browser.js(f"document.documentElement.dataset.theme='{theme}'")
