@@ -46,3 +46,7 @@ def few_intents():
     d = load_dataset_by_name("tiny_intents", part="train")
     d = d.where(classes=d.classes[:4])
     return d._keep(draw_shots(d.labels, 6, 0))
+
+
+def randn(*size, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*size, generator=gen(seed), dtype=torch.float64)

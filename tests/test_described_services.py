@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from shared import gen
+from tiny_texts import GROUPS
+from told_texts import TOKENIZER, TOLD, gpt
 from torch import nn
 
 from metalearn_book.data.dialogues import Intent, Service, Slot
 from metalearn_book.foundations.inner_loop import Adam, InnerLoop
 from metalearn_book.foundations.tasks import Examples, TaskBatch
-from metalearn_book.language_models import small_gpt
 from metalearn_book.language_models.described_services import (
     READS,
     STYLES,
@@ -29,37 +31,6 @@ from metalearn_book.language_models.hypernetworks import HyperLoRA
 from metalearn_book.language_models.low_rank import add_lora
 from metalearn_book.language_models.meta_gpt2 import TextTasks, _each_group
 from metalearn_book.language_models.small_gpt import causal_loss_per_task
-
-WORDS = ["red", "blue", "old", "new", "big", "low"]
-GROUPS = {
-    place: [f"<headline> {place} is {a} and {b}" for a in WORDS for b in WORDS]
-    for place in ("rome", "oslo", "lima")
-}
-TOLD = {
-    "rome": ["all about rome", "an old place"],
-    "oslo": ["all about oslo"],
-    "lima": ["all about lima", "a new place", "and big"],
-}
-TOKENIZER = small_gpt.train_tokenizer(
-    sum(GROUPS.values(), []) + sum(TOLD.values(), []) * 3, 330
-)
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*size, seed=0):
-    return torch.randn(*size, generator=gen(seed), dtype=torch.float64)
-
-
-def gpt(width=8, n_layers=2):
-    torch.manual_seed(0)
-    config = small_gpt.GPTConfig(330, 40, width, n_layers, 2)
-    model = small_gpt.SmallGPT(config).eval()
-    with torch.no_grad():  # as large as those of a trained model
-        model.tokens.weight.mul_(20)
-    return model
 
 
 def tasks(reads="both", **options):
