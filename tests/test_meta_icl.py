@@ -131,6 +131,16 @@ def test_after_no_step_the_model_is_as_before():
         (lambda: ic.pair_episodes([]), "groups must be a dict"),
         (lambda: ic.nats_in_front(gpt(), TOKENIZER, {}), "episodes must be"),
         (lambda: ic.nats_in_front(gpt(), TOKENIZER, {"a": 3}), "episodes must be"),
+        (
+            lambda: ic.nats_in_front(gpt(), TOKENIZER, {"a": (None, [])}),
+            "episodes must be",
+        ),
+        (
+            lambda: ic.nats_in_front(
+                gpt(), TOKENIZER, {"a": (PAIRS["rome"][:2], PAIRS["rome"][2:4])}, 7
+            ),
+            "k_shot=7 is more than the 2 pairs",
+        ),
         (lambda: ic.nats_after_steps(gpt(), {"a": ([], [])}), "inner loop"),
         (lambda: ic.service_pairs("dev", TOKENIZER), "part must be one of"),
     ],

@@ -109,3 +109,22 @@ def test_a_tie_counts_as_a_throw():
         ic.tie_accuracy(scores, torch.tensor([0, 1, 3]))
     with pytest.raises(ValueError, match="finite"):
         ic.tie_accuracy(scores.log(), torch.tensor([0, 1, 2]))
+
+
+def test_asks_that_begin_in_two_ways_are_scored_apart():
+    "The start of a text is not that of the first ask alone."
+    asks = ["the cat", "<dialogue> the cat"]
+    with pytest.raises(ValueError, match="all asks or none must begin with a control"):
+        ic.scores_behind(gpt(400), TOKENIZER, "", asks, ["u it", "w it"])
+    for ask in asks:
+        ours = ic.scores_behind(gpt(400), TOKENIZER, "", [ask], ["u it", "w it"])
+        theirs = label_scores(gpt(400), TOKENIZER, [ask], [" u it", " w it"])
+        assert (ours - theirs).abs().max() < 1e-3
+
+
+def test_a_broken_model_gives_no_scores():
+    broken = gpt(400)
+    torch.nn.init.constant_(broken.tokens.weight, float("nan"))
+    for front in ("", FRONT):
+        with pytest.raises(RuntimeError, match="no numbers"):
+            ic.scores_behind(broken, TOKENIZER, front, ASKS, ["u it", "w it"])

@@ -216,3 +216,14 @@ def test_all_ways_of_a_seed():
     for share in (0, 1, -0.5, math.nan):
         with pytest.raises(ValueError, match="shares must be"):
             made.run(0, [share])
+
+
+@pytest.mark.parametrize("wrong", [None, 1.5, "far", "floating"])
+def test_streams_that_can_not_be_walked_are_refused_before_training(wrong):
+    made = spending()
+    ids = made.streams["test"]
+    made.streams["test"] = (
+        ids + 5000 if wrong == "far" else ids.float() if wrong == "floating" else wrong
+    )
+    with pytest.raises(ValueError):
+        made.__post_init__()

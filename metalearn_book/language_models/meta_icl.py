@@ -170,11 +170,16 @@ def nats_in_front(
     k_shot: int | None = None,  # the first so many support pairs; None: all
 ) -> Evaluation:  # one value for each task
     """Nats a token of the query answers, with support pairs in front of each.
-    ValueError for rows longer than the model's context."""
+    ValueError for rows longer than the model's context, and for more pairs than
+    there are."""
     k = None if k_shot is None else whole("k_shot", k_shot, 0)
+    rows = _check_episodes(episodes)
+    fewest = min(len(support) for support, _ in rows)
+    if k is not None and k > fewest:
+        raise ValueError(f"k_shot={k} is more than the {fewest} pairs of an episode")
     found = [
         answer_nats(model, tokenizer, [[*support[:k], q] for q in asked]).mean()
-        for support, asked in _check_episodes(episodes)
+        for support, asked in rows
     ]
     return Evaluation(torch.stack(found), 0)
 
@@ -208,7 +213,12 @@ def _nats_or_inf(learner, support: list, asked: list, steps: int | None) -> Tens
 def _check_episodes(episodes) -> list[tuple]:
     "Pairs of support and query. ValueError for what is no dict of such."
     rows = list(episodes.values()) if isinstance(episodes, Mapping) else []
-    if not rows or any(not isinstance(r, tuple) or len(r) != 2 for r in rows):
+    if not rows or any(
+        not isinstance(r, tuple)
+        or len(r) != 2
+        or not all(isinstance(part, (list, tuple)) for part in r)
+        for r in rows
+    ):
         raise ValueError(
             "episodes must be a dict from names of tasks to (support, query), as "
             f"pair_episodes gives it, got {shown(episodes)}"

@@ -126,7 +126,7 @@ def scores_behind(
     rows = [(head + b + e, len(head) + len(b)) for b in begin for e in ends]
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for some in length_batches([len(row) for row, _ in rows], size):
-        scores[some] = _continuation(model, [rows[i] for i in some])
+        scores[some] = _numbers(_continuation(model, [rows[i] for i in some]))
     return scores.view(len(begin), len(ends))
 
 # %% ../../nbs/language_models/55_prompts.ipynb #0d08eba3
@@ -139,8 +139,14 @@ def _front_and_asks(tokenizer, front: str, asks: Sequence[str]) -> tuple:
         raise ValueError(f"asks must not hold an empty text, got {shown(asks)}")
     if front:
         return document_ids(tokenizer, front, end=False), begin
-    head = document_ids(tokenizer, asks[0], end=False)  # with what stands before a text
-    return head[: len(head) - len(begin[0])], begin
+    whole = [document_ids(tokenizer, a, end=False) for a in asks]
+    heads = [w[: len(w) - len(b)] for w, b in zip(whole, begin)]  # what begins a text
+    if any(head != heads[0] for head in heads):
+        raise ValueError(
+            "with front='' all asks or none must begin with a control token, got "
+            f"{shown(asks)}; score the two kinds apart"
+        )
+    return heads[0], begin
 
 
 def _at_its_server(model, front: str, asks: Sequence[str], labels: Sequence[str]):
@@ -161,6 +167,13 @@ def _check_fit(front: int, longest: int, most: int) -> None:
         )
 
 # %% ../../nbs/language_models/55_prompts.ipynb #f7a2e85a
+def _numbers(values: Tensor) -> Tensor:
+    "The same. RuntimeError where a model is broken."
+    if values.isnan().any():
+        raise RuntimeError("the model's predictions are no numbers; load it again")
+    return values
+
+
 @torch.no_grad()
 def _read_front(model: nn.Module, head: list[int]):
     "Keys and values of the tokens that all prompts begin with."
@@ -174,7 +187,7 @@ def _behind_front(model: nn.Module, kept, begin: list[int], ends: Sequence) -> T
     device, cache = next(model.parameters()).device, copy.deepcopy(kept)
     given = {"past_key_values": cache, "use_cache": True}
     told = model(input_ids=torch.tensor([begin], device=device), **given).logits[0, -1]
-    told = told.float().log_softmax(-1).double().cpu()
+    told = _numbers(told.float()).log_softmax(-1).double().cpu()
     scores = torch.stack([told[row[0]] for row in ends])
     if not (longer := [i for i, row in enumerate(ends) if len(row) > 1]):
         return scores
@@ -184,7 +197,7 @@ def _behind_front(model: nn.Module, kept, begin: list[int], ends: Sequence) -> T
     for i, out, label in zip(longer, ids, labels):
         out[: len(ends[i])] = label[: len(ends[i])] = torch.tensor(ends[i])
     logits = model(input_ids=ids[:, :-1].to(device), **given).logits.float().cpu()
-    nats, _ = token_losses(F.pad(logits, (0, 0, 0, 1)), labels)
+    nats, _ = token_losses(F.pad(_numbers(logits), (0, 0, 0, 1)), labels)
     scores[longer] -= nats.double().sum(1)
     return scores
 

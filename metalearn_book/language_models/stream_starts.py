@@ -173,6 +173,11 @@ def _check(self: EqualCompute) -> None:
             f"streams must be a dict with {' and '.join(PARTS)}, got "
             f"{shown(self.streams)}"
         )
+    for name, ids in self.streams.items():
+        if not isinstance(ids, Tensor):
+            raise ValueError(f"{name} must be token numbers (B, T), got {shown(ids)}")
+        shapes(**{name: (ids, "B+ T+")})
+        _check_tokens(self.make(0), ids)
 
 
 #: the parts of an `EqualCompute`'s streams
