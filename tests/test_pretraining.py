@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from metalearn_book.foundations.training import load_checkpoint
+from metalearn_book.foundations.training import load_checkpoint, save_checkpoint
 from metalearn_book.language_models import pretraining as S
 from metalearn_book.language_models.small_gpt import (
     GPTConfig,
@@ -74,6 +74,44 @@ def test_a_killed_run_goes_on_to_the_same_weights(documents, tmp_path, at):
         assert torch.equal(a, b)
     losses = [[p["nats a token"] for p in c] for c in (curve, other)]
     assert losses[0] == losses[1] and len(curve) == 10
+
+
+def test_tokens_are_counted_where_texts_fill_no_whole_batch(documents, tmp_path):
+    wide = S.Recipe(SHORT.config, 6 * 4096, 4096)
+    few = [d for d in documents if len(d) >= 8][:6]
+    seen, path = [], tmp_path / "run"
+    draw = S._Pretraining.draw
+
+    def watch(model):
+        if len(seen) == 4:
+            raise InterruptedError
+        seen.append(1)
+        return {}
+
+    how = {"watch_every": 1, "save_every": 0, "checkpoint": path, **QUIET}
+    rows = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            S._Pretraining, "draw", lambda run: rows.append(draw(run)) or rows[-1]
+        )
+        with pytest.raises(InterruptedError):
+            S.pretrain(few, wide, watch=watch, **how)
+        _, curve = S.pretrain(few, wide, **how)
+    at = [point["tokens"] for point in curve]
+    assert len(at) == 6 and at[-1] < wide.n_tokens
+    counts = [ids.numel() for ids in rows]
+    del counts[4]  # the fifth step was made twice: the run was stopped in it
+    assert at == [sum(counts[: i + 1]) for i in range(6)]
+
+
+def test_a_checkpoint_without_a_count_of_tokens_is_refused(documents, tmp_path):
+    run = S._Pretraining(documents, SHORT, torch.device("cpu"))
+    run.write(tmp_path / "run")
+    state = load_checkpoint(tmp_path / "run")
+    del state["tokens"]
+    save_checkpoint(tmp_path / "run", state)
+    with pytest.raises(ValueError, match="delete it"):
+        run.read(tmp_path / "run")
 
 
 def test_a_checkpoint_of_something_else_is_refused(documents, tmp_path):

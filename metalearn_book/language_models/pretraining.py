@@ -150,9 +150,10 @@ class Recipe:
     """How a small model is made. ValueError for numbers that mean nothing.
 
     config: sizes of the model. n_tokens: tokens that it is trained on, over all epochs.
-    tokens_per_step: in a batch. lr: highest rate; it rises for a twentieth of the steps
-    and falls along a cosine to a tenth. weight_decay: of matrices. tiny: from generated
-    texts. seed: of weights and order."""
+    tokens_per_step: in a batch; texts that fill fewer rows make smaller ones, and
+    fewer tokens than `n_tokens`. lr: highest rate; it rises for a twentieth of the
+    steps and falls along a cosine to a tenth. weight_decay: of matrices. tiny: from
+    generated texts. seed: of weights and order."""
 
     config: GPTConfig
     n_tokens: int
@@ -311,12 +312,17 @@ def _as_device(device) -> torch.device:
         raise ValueError(f"device must name one, got {shown(device)} ({e})") from None
 
 # %% ../../nbs/language_models/12_pretraining.ipynb #72f2f8f2
+#: what a run counts and its checkpoint keeps
+_COUNTED = ("step", "tokens", "curve", "losses", "seconds")
+
+
 class _Pretraining:
     "All that changes while `pretrain` runs."
 
     def __init__(self, documents, recipe: Recipe, device):
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.curve, self.losses = recipe, 0, [], []
+        self.tokens = 0
         self.documents, self.epoch, self.rows = list(documents), -1, None
         self.device, self.model = device, SmallGPT(recipe.config).to(device)
         self.optimizer = language_optimizer(self.model, recipe.lr, recipe.weight_decay)
@@ -330,6 +336,7 @@ class _Pretraining:
             group["lr"] = self.recipe.rate(self.step)
         loss = language_step(self.model, self.optimizer, ids, bf16=self.bf16)
         self.step, self.losses = self.step + 1, [*self.losses, loss]
+        self.tokens += ids.numel()  # a small set doesn't fill a whole batch
         self.seconds += time.perf_counter() - began
         return loss
 
@@ -355,9 +362,8 @@ def draw(self: _Pretraining) -> Tensor:
 @patch
 def note(self: _Pretraining, watch: Callable | None) -> None:
     "One more point of the curve."
-    tokens = self.step * self.per_step * self.recipe.config.context
     mean = sum(self.losses) / len(self.losses)
-    point = {"step": self.step, "tokens": tokens, "nats a token": mean}
+    point = {"step": self.step, "tokens": self.tokens, "nats a token": mean}
     self.losses = []
     self.curve.append(point | (watch(self.model) if watch else {}))
     self.curve[-1]["seconds"] = self.seconds
@@ -366,7 +372,7 @@ def note(self: _Pretraining, watch: Callable | None) -> None:
 @patch
 def write(self: _Pretraining, path: Path) -> None:
     "A checkpoint in place of the last one."
-    state = {n: getattr(self, n) for n in ("step", "curve", "losses", "seconds")}
+    state = {n: getattr(self, n) for n in _COUNTED}
     state |= {"bf16": self.bf16, "about": json.dumps(self.about, sort_keys=True)}
     parts = {"model": self.model, "optimizer": self.optimizer}
     save_checkpoint(path, state | {n: p.state_dict() for n, p in parts.items()})
@@ -378,14 +384,15 @@ def read(self: _Pretraining, path: Path) -> None:
     if not path.exists():
         return
     state = load_checkpoint(path)
-    if state.get("about") != json.dumps(self.about, sort_keys=True):
+    same = state.get("about") == json.dumps(self.about, sort_keys=True)
+    if not same or "tokens" not in state:  # earlier versions did not count them
         raise ValueError(
             f"the checkpoint {path} is of another recipe or of other texts; delete it, "
             "or give another path"
         )
     self.model.load_state_dict(state["model"])
     self.optimizer.load_state_dict(state["optimizer"])
-    for name in ("step", "curve", "losses", "seconds", "bf16"):
+    for name in (*_COUNTED, "bf16"):
         setattr(self, name, state[name])
 
 
