@@ -277,6 +277,18 @@ def test_label_scores_of_a_small_gpt():
     assert scores.shape == (1, 2) and scores.isfinite().all()
 
 
+def test_predictions_that_are_no_numbers_are_no_scores():
+    model, tokenizer = tiny_language_model()
+    number = tokenizer("Z")["input_ids"][0]
+    model.get_input_embeddings().weight.data[number] = torch.nan
+    model.lm_head.weight = torch.nn.Parameter(torch.ones_like(model.lm_head.weight))
+    prompts = ["a film", "a long film", "Zoo", "a dog"]
+    assert label_scores(model, tokenizer, prompts[:2], [" a", " b"]).isfinite().all()
+    for size in (1, 3, 8):
+        with pytest.raises(RuntimeError, match=r"behind text 2 \(nan\).*float32"):
+            label_scores(model, tokenizer, prompts, [" a", " b"], batch_size=size)
+
+
 def test_prompts_that_do_not_fit(tiny):
     with pytest.raises(ValueError, match="more than the 512"):
         label_scores(*tiny, ["a" * 509], [" yes", " no"])

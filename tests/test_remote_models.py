@@ -1,8 +1,10 @@
 """A client against servers that answer late, wrongly or not at all."""
 
 import contextlib
+import copy
 import json
 import math
+import pickle
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -208,6 +210,22 @@ BAD = {
         spoil(lambda b: b["choices"][1].update(index=0)),
         "each needs its own",
     ),
+    "numbers twice": (
+        spoil(lambda b: b["choices"].append(b["choices"][0])),
+        "answered 3 choices for 2.*each needs its own",
+    ),
+    "numbers as texts": (
+        spoil(lambda b: [c.update(index=str(c["index"])) for c in b["choices"]]),
+        "each needs its own",
+    ),
+    "no numbers": (
+        spoil(lambda b: [c.pop("index") for c in b["choices"]]),
+        "each needs its own",
+    ),
+    "true and false": (
+        spoil(lambda b: [c.update(index=bool(c["index"])) for c in b["choices"]]),
+        "each needs its own",
+    ),
     "no logprobs": (
         spoil(lambda b: b["choices"][0].pop("logprobs")),
         "must know `echo`",
@@ -232,6 +250,22 @@ BAD = {
         spoil(lambda b: first(b)["token_logprobs"].__setitem__(2, None)),
         "gave None",
     ),
+    "huge": (
+        lambda h, b: h.say(json.dumps(b).replace("-0.3", "-1" + "0" * 400).encode()),
+        "finite number",
+    ),
+    "5,000 digits": (
+        lambda h, b: h.say(json.dumps(b).replace("-0.3", "-1" + "0" * 5000).encode()),
+        "no JSON",
+    ),
+    "true": (
+        spoil(lambda b: first(b)["token_logprobs"].__setitem__(2, False)),
+        "gave False",
+    ),
+    "nested": (
+        lambda h, b: h.say(b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "no JSON",
+    ),
     "infinite": (
         spoil(lambda b: first(b)["token_logprobs"].__setitem__(2, -math.inf)),
         "finite number",
@@ -243,6 +277,14 @@ BAD = {
             )
         ),
         "joins the end of the prompt",
+    ),
+    "a label that goes on": (
+        spoil(
+            lambda b: first(b).update(
+                tokens=["a", "b", "x", "y!"], token_logprobs=[None, -1, -1, -1]
+            )
+        ),
+        "joins the end of the label 'xy'",
     ),
 }
 
@@ -281,9 +323,128 @@ def test_the_key_travels_over_https_or_to_this_machine_only(server, monkeypatch)
         client(server)
 
 
+@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("key", ["sk-secret", "sk/se+cret=="])
+def test_no_message_repeats_the_key(server, monkeypatch, status, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    made = client(server, retries=0)
+    spelled = json.dumps({"error": f"{'x' * 30} bad key {key} and {key}"})
+    for text in (spelled, spelled.replace("/", "\\/"), "bad key " + key):
+        server.answer = lambda h, b: h.say(text.encode(), status)
+        for ask in (lambda: made.label_scores(["ab"], ["x", "y"]), made.write):
+            with pytest.raises(RuntimeError) as error:
+                ask("ab") if ask == made.write else ask()
+            words = str(error.value)
+            assert "cret" not in words
+            assert "***" in words or status == 200
+    server.answer = lambda h, b: h.wfile.write(f"HTTP/1.1 {key}\r\n\r\n".encode())
+    with pytest.raises(RuntimeError, match=r"\*\*\*") as error:
+        made.write("ab")
+    assert "cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["null", "0", "text", "index"])
+def test_a_key_that_is_none_spoils_no_answer(server, monkeypatch, key):
+    plain = client(server).label_scores(["ab"], ["xy", "z"])
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert torch.equal(client(server).label_scores(["ab"], ["xy", "z"]), plain)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    scores = client(server).label_scores(["sk-secret"], ["xy", "z"])
+    assert scores.isfinite().all()  # a text that was sent comes back as it is
+
+
+def test_pickles_and_copies_hold_no_key(server, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "sk-secret")
+    made = client(server, key_variable="SOME_KEY")
+    far = ic.RemoteModel("https://example.org/v1", "m", key_variable="SOME_KEY")
+    stored = [pickle.dumps(m) for m in (made, far)]
+    assert all(b"secret" not in s and b"SOME_KEY" in s for s in stored)
+    for again in (pickle.loads(stored[0]), copy.copy(made), copy.deepcopy(made)):
+        again.write("ab")
+        assert server.seen[-1][1]["Authorization"] == "Bearer sk-secret"
+        assert again.timeout == 5.0 and again.model_name() == "m"
+    monkeypatch.setenv("SOME_KEY", "sk-other")
+    pickle.loads(stored[0]).write("ab")
+    assert server.seen[-1][1]["Authorization"] == "Bearer sk-other"
+    monkeypatch.setenv("SOME_KEY", "two words")
+    with pytest.raises(ValueError, match="SOME_KEY holds no key"):
+        pickle.loads(stored[1])
+    monkeypatch.delenv("SOME_KEY")
+    pickle.loads(stored[0]).write("ab")
+    assert "Authorization" not in server.seen[-1][1]
+    readable = ic.RemoteModel("http://example.org/v1", "m", key_variable="SOME_KEY")
+    stored = pickle.dumps(readable)
+    monkeypatch.setenv("SOME_KEY", "sk-secret")
+    with pytest.raises(ValueError, match="asked over http"):
+        pickle.loads(stored)
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "9" * 5000, "x", "-1", "+5"])
+def test_lengths_that_are_none(server, length):
+    def answer(handler, body):
+        handler.wfile.write(
+            f"HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1")
+            + json.dumps(body).encode()
+        )
+
+    server.answer = answer
+    made = client(server, retries=0)
+    if length[0] in "9+":  # what http.client reads as 5 cuts the answer
+        with pytest.raises(RuntimeError, match="cut off|half of it"):
+            made.label_scores(["ab"], ["x", "y"])
+    else:
+        assert made.label_scores(["ab"], ["x", "y"]).isfinite().all()
+
+
+SECRETS = [
+    "http://me:hunter2@host/v1",
+    "http://me:hunter2@host:port/v1",
+    "http://me:hunter2@[host/v1",
+    "http://me:hunter2@ho st/v1",
+    "http://me:hun/ter2@host/v1",
+    "http://me:1/hunter2@host/v1",
+    "http://me:hunter2\uff20host/v1",
+    "ftp://me:hunter2@host/v1",
+    "me:hunter2@host",
+    "http://host/v1?key=hunter2",
+    "ftp://host/v1?key=hunter2",
+    b"http://me:hunter2@host/v1",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_no_message_repeats_a_password(url):
+    text = url.decode() if isinstance(url, bytes) else url
+    for make in (
+        lambda: ic.RemoteModel(url, "m"),
+        lambda: ic.model_at(url),
+        lambda: ic.model_at(f"openai:{text}#m"),
+        lambda: load_language_model(text, offline=True),
+        lambda: load_language_model(f"openai:{text}", offline=True),
+        lambda: load_language_model(f"openai:{text}"),
+    ):
+        with pytest.raises(ValueError) as error:
+            make()
+        words = str(error.value)
+        assert "hun" not in words and "ter2" not in words
+
+
+def test_a_password_with_a_number_sign_is_no_models_name():
+    for word in ("12", "s3"):
+        with pytest.raises(ValueError, match="no user, password") as error:
+            ic.model_at(f"openai:http://me:{word}#word@host/v1")
+        assert word not in str(error.value) and "word@" not in str(error.value)
+    assert ic.model_at("openai:http://host/v1#@cf/m").model_name() == "@cf/m"
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("http://a..b/v1", "can be looked up"),
+        (f"http://{'a' * 64}.org/v1", "can be looked up"),
+        ("http://host/caf\u00e9", "ASCII"),
+        ("http://host/v1#m", "no #"),
+        ("http://host/@team/v1", "no @"),
         ("localhost:8000", "http://"),
         ("ftp://host/v1", "http://"),
         ("http://", "name a host"),
@@ -309,6 +470,13 @@ def test_writing_and_matching(server):
     assert ic.match_label(text, ["play", "play music", "pay"]) == 1
     assert ic.match_label("player", ["play", "pay"]) is None
     assert ic.match_label("", ["play", "pay"]) is None
+    apart, joined = "cafe\u0301", "caf\u00e9"
+    for said, label in ((apart, joined), (joined, apart)):
+        assert ic.match_label(said, [label, "tea"]) == 0
+        assert ic.match_label(said, ["cafe", "tea"]) is None
+    assert ic.match_label("q\u0307", ["q", "tea"]) is None  # has no single letter
+    assert ic.match_label("tea\u00b2", ["q", "tea"]) is None
+    assert ic.match_label("STRASSE!", ["straße", "tea"]) == 0
     with pytest.raises(RuntimeError, match="without a count"):
         made.usage.tokens_for(1)
     with pytest.raises(RuntimeError, match="of 0 answers"):

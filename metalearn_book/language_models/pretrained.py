@@ -325,7 +325,7 @@ def _at_address(name: str, offline: bool):
     "A model behind an address. ValueError where no network may be asked."
     if offline:
         raise ValueError(
-            f"{name[:60]!r} is a model behind an address, and offline=True asks no "
+            "openai:URL is a model behind an address, and offline=True asks no "
             "network; leave offline out"
         )
     from metalearn_book.language_models.remote_models import model_at
@@ -343,6 +343,11 @@ def _load_other(name: str, offline: bool, attention: str, known: list[str]) -> t
         raise FileNotFoundError(
             f"no language model is called {name!r}: there is no such folder, and the "
             f"hub's model can't be had{'; no network was asked' if offline else ''}"
+        )
+    if "://" in name or "@" in name:  # not repeated, for it may hold a password
+        raise ValueError(
+            "an address is no language model's name; one that speaks OpenAI's "
+            "protocol is openai:URL or openai:URL#model"
         )
     raise ValueError(
         f"no language model is called {name[:60]!r}, and there is no such folder; "
@@ -408,13 +413,14 @@ def label_scores(
     _check_length([ids for ids, _ in pairs], most)
     scores = torch.zeros(len(pairs), dtype=torch.float64)
     for rows in length_batches([len(ids) for ids, _ in pairs], size):
-        scores[rows] = _continuation(model, [pairs[i] for i in rows])
+        texts = [i // len(labels) for i in rows]
+        scores[rows] = _continuation(model, [pairs[i] for i in rows], texts)
     return scores.view(len(prompts), len(labels))
 
-
+# %% ../../nbs/language_models/15_pretrained.ipynb #e1f04c6a
 @torch.no_grad()
-def _continuation(model: nn.Module, pairs: list[tuple[list[int], int]]) -> Tensor:
-    "Log-probability of each row of tokens from a place on, `(N,)`."
+def _continuation(model: nn.Module, pairs: list, texts: Sequence[int]) -> Tensor:
+    "Log-probability of each row of tokens from a place on, `(N,)`; texts: their own."
     ids = torch.zeros(len(pairs), max(len(row) for row, _ in pairs), dtype=torch.long)
     target = torch.full_like(ids, IGNORED)
     for (row, begin), out, label in zip(pairs, ids, target):
@@ -422,7 +428,14 @@ def _continuation(model: nn.Module, pairs: list[tuple[list[int], int]]) -> Tenso
         label[begin : len(row)] = out[begin : len(row)]
     device = next(model.parameters()).device
     logits = prediction_of(model(ids.to(device))).float().cpu()
-    return -token_losses(logits, target)[0].double().sum(1)
+    found = -token_losses(logits, target)[0].double().sum(1)
+    if broken := [i for i, bad in zip(texts, found.isnan()) if bad]:
+        raise RuntimeError(
+            f"the model's predictions are no numbers behind text {min(broken)} (nan); "
+            "its weights are damaged, or too large for their number format: load it "
+            "again, in float32"
+        )
+    return found
 
 # %% ../../nbs/language_models/15_pretrained.ipynb #bee7282c
 def _layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:

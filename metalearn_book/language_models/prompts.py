@@ -126,7 +126,8 @@ def scores_behind(
     rows = [(head + b + e, len(head) + len(b)) for b in begin for e in ends]
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for some in length_batches([len(row) for row, _ in rows], size):
-        scores[some] = _numbers(_continuation(model, [rows[i] for i in some]))
+        texts = [i // len(ends) for i in some]
+        scores[some] = _continuation(model, [rows[i] for i in some], texts)
     return scores.view(len(begin), len(ends))
 
 # %% ../../nbs/language_models/55_prompts.ipynb #0d08eba3

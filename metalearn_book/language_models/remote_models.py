@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import math
 import os
 import time
+import unicodedata
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,25 +70,48 @@ def price(
     return (read * price_in + written * price_out) / 1e6
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #9bc690dd
-def _address(url: str) -> urllib.parse.SplitResult:
-    "The parts of an address. ValueError for what is none, or holds a password."
-    check_text("url", url)
+def _without_user(url) -> str:
+    "An address as a message may name it: never one that can hold a password."
+    if not isinstance(url, str):
+        return f"a {type(url).__name__}"
+    if "@" in unicodedata.normalize("NFKC", url):  # ＠ becomes @
+        return "an address with a user or a password"
+    return shown(url.partition("?")[0])
+
+
+def _can_travel(found: urllib.parse.SplitResult) -> bool:
+    "Can the host be looked up, and the path stand in a request?"
     try:
-        found = urllib.parse.urlsplit(url.strip())
+        return bool(found.hostname.encode("idna")) and found.path.isascii()
+    except UnicodeError:
+        return False
+
+# %% ../../nbs/language_models/57_remote_models.ipynb #5d0be7c2
+def _address(url: str) -> urllib.parse.SplitResult:
+    "The parts of an address. ValueError for what is none, or can hold a password."
+    text = check_text("url", url).strip() if isinstance(url, str) else ""
+    plain = all(c.isprintable() and not c.isspace() for c in text)
+    secret = "@" in unicodedata.normalize("NFKC", text)
+    try:
+        found = urllib.parse.urlsplit("" if secret else text)
         if found.port == 0:  # the property raises for what is no number
             raise ValueError("a port of 0")
     except ValueError as e:
         raise ValueError(f"url must be http://host:port/path, got {e}") from None
-    plain = all(c.isprintable() and not c.isspace() for c in url.strip())
+    if secret or found.query or found.fragment:
+        raise ValueError(
+            "url must hold no user, password or query, no @ and no #; the key comes "
+            "from the environment variable that key_variable names"
+        )
     if found.scheme not in ("http", "https") or not found.hostname or not plain:
         raise ValueError(
             "url must begin with http:// or https:// and name a host, such as "
-            f"http://localhost:8000/v1, got {shown(url)}"
+            f"http://localhost:8000/v1, got {_without_user(url)}"
         )
-    if found.username or found.password or found.query:
+    if not _can_travel(found):
         raise ValueError(
-            "url must hold no user, password or query; the key comes from the "
-            "environment variable that key_variable names"
+            "url must name a host that can be looked up and a path of ASCII letters "
+            f"(others as %C3%A9), got {_without_user(url)}"
         )
     return found
 
@@ -111,9 +134,12 @@ class RemoteModel:
     """A language model behind an address that speaks OpenAI's completions.
 
     url: up to `/v1`, as the server's own manual says. name: of the model there; None:
-    the only one. timeout: seconds for a whole answer. retries: further attempts after
-    an answer that came late, cut off, or with a server's own error. key_variable: the
-    environment variable with the key; None for no key. `usage` adds up what was used.
+    the only one. timeout: seconds for each wait before the body (for the connection,
+    for the line with the status), and for the whole body, counted from the beginning.
+    retries: further attempts after an answer that came late, cut off, or with a
+    server's own error. key_variable: the environment variable with the key; None for
+    no key. `usage` adds up what was used. A copy, and what is read from a pickle,
+    reads the key again from that variable.
 
     ValueError for another address, or a key that would travel readable."""
 
@@ -128,11 +154,18 @@ class RemoteModel:
             check_text("key_variable", key_variable)
         self.timeout = real("timeout", timeout, above=0, most=3600)
         self.retries = whole("retries", retries, 0, 20)
-        self._key = _key_for(self._to, key_variable)
+        self._variable, self._key = key_variable, _key_for(self._to, key_variable)
         self._name, self.usage, self.pause = name, Usage(), 0.5
 
     def __repr__(self) -> str:
         return f"RemoteModel({self._to.geturl()!r}, {self._name!r})"
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "_key"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._key = _key_for(self._to, self._variable)
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #7b2f7e8f
 class _Again(Exception):
@@ -152,8 +185,9 @@ def _received(answer: http.client.HTTPResponse, connection, ends: float) -> byte
         parts.append(part)
         if (size := size + len(part)) > 64_000_000:
             raise RuntimeError(f"the answer has {size:,} bytes and more; it is refused")
-    if wanted and wanted.isdigit() and size < int(wanted):
-        raise _Again(f"the answer was cut off after {size} of {wanted} bytes")
+    number = wanted and wanted.isascii() and wanted.isdecimal()  # int() reads no "²"
+    if number and (len(wanted) > 18 or size < int(wanted)):
+        raise _Again(f"the answer was cut off after {size} of {wanted[:18]} bytes")
     return b"".join(parts)
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #c9cd2010
@@ -169,18 +203,39 @@ def _attempt(self: RemoteModel, method: str, path: str, body: bytes | None) -> t
     try:
         made.request(method, self._to.path.rstrip("/") + path, body, headers)
         answer = made.getresponse()
-        return answer.status, _received(answer, made, ends)
+        content = _received(answer, made, ends)
     except TimeoutError:
         raise _Again(f"no answer within {self.timeout:g} seconds") from None
     except (http.client.HTTPException, OSError) as e:
-        raise _Again(f"{type(e).__name__}: {str(e)[:120] or 'no words'}") from None
+        said = self._without_key(str(e).encode("utf-8", "replace")).decode()
+        raise _Again(f"{type(e).__name__}: {said[:120] or 'no words'}") from None
     finally:
         made.close()
+    sent = self._key is not None and self._key.encode() in (body or b"")
+    if answer.status == 200 and (sent or len(self._key or "") < 8):
+        return 200, content  # a good answer may hold what was asked, or such a word
+    return answer.status, self._without_key(content)
+
+
+@patch
+def _without_key(self: RemoteModel, content: bytes) -> bytes:
+    "What a server or a library says, with *** in the place of the key."
+    for form in (self._key, (self._key or "").replace("/", r"\/")):
+        content = content.replace(form.encode(), b"***") if form else content
+    return content
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #ecc58c86
 def _words(content: bytes) -> str:
     "What a server says about an error, short and on one line."
     return " ".join(content.decode("utf-8", "replace").split())[:200] or "no words"
+
+
+def _odd(value) -> str:
+    "What a server sent, as a message names it: lists in lists in lists too."
+    try:
+        return shown(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deep"
 
 
 def _json_of(status: int, content: bytes, where: str):
@@ -194,11 +249,11 @@ def _json_of(status: int, content: bytes, where: str):
         raise RuntimeError(f"{where} answered {status}: {_words(content)} ({hint})")
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # also numbers of 5,000 digits
         why = f"the answer is no JSON, or half of it: {_words(content)}"
         raise _Again(why) from None
     if not isinstance(found, dict):
-        raise RuntimeError(f"{where} must answer a JSON object, got {shown(found)}")
+        raise RuntimeError(f"{where} must answer a JSON object, got {_odd(found)}")
     return found
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #73b3628b
@@ -237,7 +292,7 @@ def model_name(self: RemoteModel) -> str:
             isinstance(found, list)) else []  # fmt: skip
         if len(names) != 1 or not isinstance(names[0], str):
             raise ValueError(
-                f"name must say which model is meant; the server has {names[:8]}"
+                f"name must say which model is meant; the server has {_odd(names[:8])}"
             )
         self._name = names[0]
     return self._name
@@ -276,6 +331,11 @@ def _sum_behind(tokens: list, values: list, prompt: str, label: str) -> float:
                 f"a token of the server, {token!r}, joins the end of the prompt and "
                 f"the label {label!r}; end the prompt elsewhere, or change the label"
             )
+        if at - skip > len(text):
+            raise RuntimeError(
+                f"a token of the server, {token!r}, joins the end of the label "
+                f"{label!r} and what was written behind it; change the label"
+            )
         if begin >= len(prompt):
             total += _log_probability(value, token)
     return total
@@ -302,9 +362,9 @@ def _label_part(choice: dict, prompt: str, label: str) -> float:
 def _log_probability(value, token: str) -> float:
     "A number that can be a log-probability. RuntimeError for any other."
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value > 1e-4:
+    if not good or not -1e300 < value <= 1e-4:  # no nan, no whole number too great
         raise RuntimeError(
-            f"the server gave {shown(value)} as the log-probability of {token!r}; it "
+            f"the server gave {_odd(value)} as the log-probability of {token!r}; it "
             "must be a finite number of at most 0"
         )
     return min(float(value), 0.0)
@@ -337,13 +397,12 @@ def _scored(self: RemoteModel, prompt: str, labels: Sequence[str]) -> list[float
     found = self._request("POST", "/completions", sent)
     choices = found.get("choices")
     choices = choices if isinstance(choices, list) else []
-    choices = [c for c in choices if isinstance(c, dict)]
-    places = [c.get("index", i) for i, c in enumerate(choices)]
+    places = [c.get("index") if isinstance(c, dict) else None for c in choices]
     by_index = {n: c for n, c in zip(places, choices) if type(n) is int}
-    if sorted(map(str, by_index)) != sorted(map(str, range(len(texts)))):
+    if len(choices) != len(texts) or sorted(by_index) != list(range(len(texts))):
         raise RuntimeError(
             f"the server answered {len(choices)} choices for {len(texts)} texts, with "
-            f"the numbers {shown([*by_index])}; each needs its own"
+            f"the numbers {_odd(places)}; each needs its own"
         )
     self._count(found)
     return [_label_part(by_index[i], prompt, v) for i, v in enumerate(labels)]
@@ -364,34 +423,48 @@ def write(self: RemoteModel, prompt: str, n_tokens: int = 8, stop: str = "\n") -
     first = choices[0] if isinstance(choices, list) and choices else None
     text = first.get("text") if isinstance(first, dict) else None
     if not isinstance(text, str):
-        raise RuntimeError(f"the server's answer holds no text, but {shown(found)}")
+        raise RuntimeError(f"the server's answer holds no text, but {_odd(found)}")
     self._count(found)
     return text
+
+# %% ../../nbs/language_models/57_remote_models.ipynb #c07e6b1d
+def _folded(text: str) -> str:
+    "A text for a comparison: one form of each letter, no case, single spaces."
+    plain = unicodedata.normalize("NFC", " ".join(text.split())).casefold()
+    return unicodedata.normalize("NFC", plain)
+
+
+def _inside_a_word(character: str) -> bool:
+    "A letter, a digit, or a mark that belongs to the letter before it."
+    return bool(character) and unicodedata.category(character)[0] in "LMN"
 
 
 def match_label(text: str, labels: Sequence[str]) -> int | None:
     """Which label an answer begins with, the longest where several do; None where none
     does, which counts as wrong.
 
-    text: as a model wrote it. labels: words; case and outer spaces don't matter."""
-    said = " ".join(check_text("text", text).split()).casefold()
-    words = [" ".join(v.split()).casefold() for v in several("labels", labels, str, 2)]
+    text: as a model wrote it. labels: words; case, outer spaces and the way in which
+    an accent is stored don't matter."""
+    said = _folded(check_text("text", text))
+    words = [_folded(v) for v in several("labels", labels, str, 2)]
     if not all(words) or len(set(words)) < len(words):
         raise ValueError(f"labels must be different and not empty, got {shown(labels)}")
     fit = [i for i, w in enumerate(words) if said.startswith(w)]
-    fit = [i for i in fit if not said[len(words[i]) : len(words[i]) + 1].isalnum()]
-    return max(fit, key=lambda i: len(words[i])) if fit else None
+    ends = [len(w) for w in words]
+    fit = [i for i in fit if not _inside_a_word(said[ends[i] : ends[i] + 1])]
+    return max(fit, key=lambda i: ends[i]) if fit else None
 
 # %% ../../nbs/language_models/57_remote_models.ipynb #611467cb
 def model_at(address: str, **options) -> RemoteModel:
     """The model that `openai:URL#model` names; without `#model` the server's only one.
 
     options: of `RemoteModel`. ValueError for what is no such address."""
-    check_text("address", address)
-    if not address.startswith("openai:"):
+    if not isinstance(address, str) or not address.startswith("openai:"):
         raise ValueError(
             "address must be openai:URL or openai:URL#model, such as "
-            f"openai:http://localhost:8000/v1#smollm2, got {shown(address)}"
+            f"openai:http://localhost:8000/v1#smollm2, got {_without_user(address)}"
         )
     url, _, name = address.removeprefix("openai:").partition("#")
+    if "@" in name and url.count("/") < 3:  # name:pass#word@host
+        url += "@"  # is refused below
     return RemoteModel(url, name or None, **options)
