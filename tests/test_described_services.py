@@ -134,6 +134,21 @@ def test_nobody_keeps_their_own_when_shuffled():
         alone.shuffled()
 
 
+def test_a_source_that_was_left_out_is_named():
+    few = dict(GROUPS)
+    small = next(iter(few))
+    few[small] = few[small][:4]
+    given = DescribedTasks(few, TOLD, TOKENIZER, "both", 2, 2, length=12)
+    wrong = given.shuffled().with_shots(3)
+    reader = next(n for n, source in wrong.told_by.items() if source == small)
+    with pytest.raises(ValueError, match="take with_shots first"):
+        wrong.of_group(reader, torch.Generator().manual_seed(0))
+    told = wrong.reading("description").of_group(reader, torch.Generator())
+    assert torch.equal(told.support.x[0], given._told[small][0])
+    right = given.with_shots(3).shuffled()
+    assert all(len(right.of_group(n, torch.Generator())) == 1 for n in right.names)
+
+
 def test_a_constant_description():
     batch = tasks("both").constant("A place.").sample(3, gen())
     assert batch.support.x.shape[1] == 1

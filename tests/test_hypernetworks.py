@@ -221,6 +221,52 @@ def test_what_was_read_is_kept_until_the_model_or_A_changes():
     with torch.no_grad():
         fresh.A.copy_(made.A)
     torch.testing.assert_close(made.read(support)[0], fresh.read(support)[0])
+    made.model.base.tokens.weight.data.mul_(0.5)  # which counts no version
+    fresh.model.base.tokens.weight.data.mul_(0.5)
+    fresh._kept = {}
+    torch.testing.assert_close(made.read(support)[0], fresh.read(support)[0])
+
+
+def test_answers_to_different_prompts_are_not_taken_for_one_another():
+    made = learner()
+    ids, labels = batch_of([("<headline> rome", "rain")] * 2)
+    ids[1, 0] += 1
+    both = made.read(Examples(ids[:, None], labels[:, None]))[0]
+    assert (both[0] - both[1]).abs().max() > 1e-4
+    for i in range(2):
+        S = step_statistics(made.model.base, ids[i : i + 1], labels[i : i + 1], made.A)
+        torch.testing.assert_close(both[i], S[0][0])
+
+
+def test_a_model_that_predicts_nan_is_not_read():
+    broken = gpt()
+    broken.norm.weight.data[0] = torch.nan
+    made, task = learner(broken), task_of("rome")
+    for call in (
+        lambda: made.read(task.support),
+        lambda: made.adapter("all about rome"),
+        lambda: made.fit_statistics([task, task_of("oslo")]),
+        lambda: natural_directions(broken, [task], 3),
+    ):
+        with pytest.raises(RuntimeError, match="predictions are no numbers"):
+            call()
+
+
+def test_what_is_no_statistic_and_no_batch():
+    made, task = learner(), task_of("rome")
+    f = made.read(task.support)[0]
+    with pytest.raises(ValueError, match="torch.float32, as the network"):
+        made.factors(f.double())
+    with pytest.raises(ValueError, match="finite"):
+        made.factors(f * torch.nan)
+    with pytest.raises(ValueError, match="tasks must be a TaskBatch"):
+        made(task.support)
+    other = Examples(task.query.x + 1000, task.query.y)
+    with pytest.raises(ValueError, match="the model has"):
+        made(TaskBatch(task.support, other))
+    ids, labels = batch_of(GROUPS["rome"][:2])
+    with pytest.raises(ValueError, match="A must be of the model's type"):
+        step_statistics(made.model.base, ids, labels, made.A.double())
 
 
 # --- directions ----------------------------------------------------------------------
@@ -252,6 +298,18 @@ def test_natural_directions_by_value():
         G = (n[:, None, None] * S).sum(0) / n.sum()
         gains = gains + (root.mT @ G).square().sum(0)
     assert (gains[:-1] >= gains[1:] - 1e-12).all()
+
+
+def test_tasks_come_one_by_one_and_whole():
+    two = TaskBatch(*(support_of(GROUPS["rome"][:2], GROUPS["oslo"][:2]),) * 2)
+    task = task_of("rome")
+    seen = torch.tensor([[True, False, True]])
+    hidden = TaskBatch(task.support, Examples(task.query.x, task.query.y, seen))
+    for wrong in (two, hidden):
+        with pytest.raises(ValueError, match=r"tasks\[1\] must hold one task"):
+            natural_directions(gpt(), [task, wrong], 3)
+        with pytest.raises(ValueError, match=r"tasks\[1\] must hold one task"):
+            learner().fit_statistics([task, wrong])
 
 
 def test_natural_directions_refuse():

@@ -173,6 +173,16 @@ def test_training_lowers_the_loss_and_resumes(tmp_path):
             "padding",
         ),
         (lambda m: ic.InContextRegressor(3, 7, width=10, n_heads=3), "n_heads"),
+        (
+            lambda m: m.answers(*(t.double() for t in sequences())),
+            "x and y must be of the model's type, torch.float32, got torch.float64",
+        ),
+        (
+            lambda m: m.adapt(Examples(torch.ones(1, 2, 3).double(), torch.ones(1, 2)))(
+                torch.ones(1, 1, 3)
+            ),
+            "must be of one type|of the model's type",
+        ),
     ],
 )
 def test_what_the_transformer_refuses(call, words):
@@ -231,6 +241,10 @@ def test_what_a_layer_refuses():
         layer(torch.ones(1, 3, 3).double(), 4)
     with pytest.raises(ValueError, match="layers"):
         ic.attention_answers([], x, x[..., 0], x)
+    with pytest.raises(ValueError, match="tokens must be of the model's type"):
+        layer(torch.ones(1, 3, 3), 1)
+    with pytest.raises(ValueError, match="must be of one type"):
+        ic.attention_answers([layer, ic.LinearAttention(2)], x, x[..., 0], x)
 
 
 def test_the_answer_of_a_pool_knows_only_the_pairs_before():

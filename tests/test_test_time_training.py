@@ -128,6 +128,26 @@ def test_views_are_undone_before_the_vote():
         View(3, str)
     with pytest.raises(ValueError, match="must make a text of a text"):
         View(lambda text: None, str).of(PAIRS)
+    with pytest.raises(ValueError, match="back must make a text of a text"):
+        View(str, len).of(PAIRS)
+
+
+def test_an_error_in_a_view_names_it():
+    learner = made()
+    letters = dict(zip("abcdef>", "bcdefa>"))
+    undone = {v: k for k, v in letters.items()}
+    narrow = View(lambda t: "".join(letters[c] for c in t),
+                  lambda t: "".join(undone[c] for c in t))  # fmt: skip
+    assert len(learner.items(PAIRS, (AS_IT_IS, narrow))) == 6
+    fails = View(lambda t: {}[t], str)
+    with pytest.raises(ValueError, match=r"views\[1\]: change must take.*KeyError"):
+        learner.items(PAIRS, (AS_IT_IS, fails))
+    with pytest.raises(ValueError, match=r"views\[1\]: change must take.*KeyError"):
+        learner.answer(PAIRS, ["gh>"], n_tokens=1, views=(AS_IT_IS, narrow))
+    with pytest.raises(ValueError, match=r"views\[0\]: back does not undo"):
+        learner.answer(PAIRS, ["ab>"], n_tokens=1, views=(View(str.upper, str),))
+    with pytest.raises(ValueError, match="two pairs or more"):
+        learner.items(PAIRS[:1], (AS_IT_IS,))
 
 
 def test_prompts_over_the_context_are_refused():

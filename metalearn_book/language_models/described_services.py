@@ -166,10 +166,21 @@ def of_group(self: DescribedTasks, name: str, generator: torch.Generator) -> Tas
     if reads != "description":
         other = task
         if source != name:
+            self._check_source(name, source)
             other = TextTasks.of_group(self, source, generator)
         rows.append((other.support.x[0], other.support.y[0]))
     x, y = (torch.cat(part)[None] for part in zip(*rows))
     return TaskBatch(Examples(x, y), task.query)
+
+
+@patch
+def _check_source(self: DescribedTasks, name: str, source: str) -> None:
+    "ValueError where the texts that a shuffled task reads were left out."
+    if source not in self._rows:
+        raise ValueError(
+            f"task {name!r} reads the texts of {source!r}, which has too few for "
+            f"k_shot={self.k_shot}; take with_shots first, and shuffled of its result"
+        )
 
 # %% ../../nbs/language_models/75_described_services.ipynb #75000014
 def _filled(parts: list[Examples]) -> Examples:

@@ -152,10 +152,16 @@ def _counted(model: SmallGPT, ids: Tensor, labels: Tensor) -> Tensor:
     return counts
 
 
-def _errors(model: SmallGPT, ids: Tensor, counts: Tensor) -> tuple:
-    "h `(N, T, d)`, errors `(N, T, d)`, nats `(N, T)` and p `(N, T, V)` of predictions."
+def _errors(model: SmallGPT, ids: Tensor) -> tuple:
+    """h and errors `(N, T, d)`, nats `(N, T)` and p `(N, T, V)` of predictions.
+    RuntimeError where these are no numbers."""
     W, h = model.tokens.weight, model.hidden(ids)[:, :-1]
     scores = (h @ W.mT).log_softmax(-1)
+    if scores.isnan().any():
+        raise RuntimeError(
+            "the model's predictions are no numbers, so nothing can be read; its "
+            "weights are damaged: load it again"
+        )
     nats = -scores.gather(-1, ids[:, 1:, None])[..., 0]
     p = scores.exp()
     return h, W[ids[:, 1:]] - p @ W, nats, p
@@ -176,9 +182,13 @@ def step_statistics(
     counts = _counted(model, ids, labels)
     shapes(A=(A, f"r+ {model.config.width}"))
     floating(finite=True, A=A)
+    if A.dtype != model.tokens.weight.dtype:
+        raise ValueError(
+            f"A must be of the model's type, {model.tokens.weight.dtype}, got {A.dtype}"
+        )
     end = int(counts.any(0).nonzero().max()) + 1  # padding behind all texts
     ids, said = ids[:, :end], counts[:, 1:end].to(A)
-    h, wrong, nats, _ = _errors(model, ids, counts[:, :end])
+    h, wrong, nats, _ = _errors(model, ids)
     n = said.sum(1)
     S = torch.einsum("ntd,ntr,nt->ndr", wrong, h @ A.mT, said)
     return S / n[:, None, None], n, (nats * said).sum(1) / n
@@ -189,7 +199,7 @@ def _ridge(H: Tensor, share: float) -> Tensor:
     eye = torch.eye(len(H)).to(H)
     return H + share * H.trace() / len(H) * eye
 
-
+# %% ../../nbs/language_models/70_hypernetworks.ipynb #d70e0001
 @torch.no_grad()
 def natural_directions(
     model: SmallGPT,
@@ -202,7 +212,7 @@ def natural_directions(
     ValueError: no tasks, a rank above the width, and what `step_statistics` refuses."""
     W = model.tokens.weight
     rank = whole("rank", rank, most=W.shape[1])
-    found = [_moments(model, t) for t in several("tasks", tasks, TaskBatch)]
+    found = [_moments(model, t) for t in _single("tasks", tasks)]
     second, said, G, n = (list(part) for part in zip(*found))
     q = sum(said) / (2 * sum(n)) + 0.5 / len(W)
     natural = torch.linalg.inv(_ridge(W.mT @ (q[:, None] * W), 0.1))
@@ -212,12 +222,26 @@ def natural_directions(
     top = torch.linalg.svd(seen, full_matrices=False).Vh[:rank]
     return natural, top @ white
 
+# %% ../../nbs/language_models/70_hypernetworks.ipynb #d70e0002
+def _single(name: str, tasks) -> list[TaskBatch]:
+    "Batches of one task each, none of it masked. ValueError for others."
+    tasks = several(name, tasks, TaskBatch)
+    for i, task in enumerate(tasks):
+        if len(task) != 1 or any(
+            e.mask is not None and not e.mask.all() for e in (task.support, task.query)
+        ):
+            raise ValueError(
+                f"{name}[{i}] must hold one task, with no row masked, got {len(task)} "
+                "tasks or a mask; give them one by one"
+            )
+    return tasks
+
 
 def _moments(model: SmallGPT, task: TaskBatch) -> tuple:
     "Sums of h hᵀ and p over the query of one task, its gradient, and how many."
     ids, labels = task.query.x[0], task.query.y[0]
     counts = _counted(model, ids, labels)
-    h, wrong, _, p = _errors(model, ids, counts)
+    h, wrong, _, p = _errors(model, ids)
     keep = counts[:, 1:]
     h, wrong, n = h[keep], wrong[keep], int(keep.sum())
     return h.mT @ h, p[keep].sum(0), wrong.mT @ h / n, n
@@ -267,11 +291,11 @@ def train(self: HyperLoRA, mode: bool = True) -> HyperLoRA:
 def _rows(self: HyperLoRA, x: Tensor, y: Tensor) -> list[Tensor]:
     "`step_statistics` of rows, of which those that were read before are kept."
     own = [*self.model.base.parameters(), self.A]
-    now = tuple((t.data_ptr(), t._version) for t in own)
+    now = tuple((t.data_ptr(), t._version, t.sum().item()) for t in own)
     if now != self._kept_for or len(self._kept) > 20_000:
         self._kept, self._kept_for = {}, now
     shapes(x=(x, "N T"), y=(y, "N T"))
-    marked = torch.where(y == IGNORED, -1, x).cpu()
+    marked = torch.stack([x, y != IGNORED], 1).cpu()  # a prompt counts, unmarked, too
     keys = [row.numpy().tobytes() for row in marked]
     first = {k: i for i, k in reversed([*enumerate(keys)]) if k not in self._kept}
     for start in range(0, len(first), 32):
@@ -317,7 +341,11 @@ def factors(self: HyperLoRA, statistics: Tensor) -> Params:
     "The factors of B tasks, name -> `(B, ...)`, of statistics `(B, d, r)`."
     r, d = self.A.shape
     shapes(statistics=(statistics, f"B+ {d} {r}"))
-    floating(statistics=statistics)
+    floating(finite=True, statistics=statistics)
+    if statistics.dtype != self.A.dtype:
+        raise ValueError(
+            f"statistics must be {self.A.dtype}, as the network, got {statistics.dtype}"
+        )
     B = self.average + self.left @ statistics @ self.right
     return {"lora_A": self.A.expand(len(B), r, d), "lora_B": B}
 
@@ -331,8 +359,11 @@ def adapt(self: HyperLoRA, support: Examples) -> Predictor:
 @patch
 def forward(self: HyperLoRA, tasks: TaskBatch) -> Tensor:
     "Mean loss of the queries, nats a token, behind what is read in the supports."
+    if not isinstance(tasks, TaskBatch):
+        raise ValueError(f"tasks must be a TaskBatch, got {shown(tasks)}")
     B = self.factors(self.read(tasks.support)[0])["lora_B"]
     x, base = tasks.query.x, self.model.base
+    _check_tokens(base, x)
     with torch.no_grad():  # below the factors nothing learns
         h = base.hidden(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     h = h + torch.einsum("bqtr,bdr->bqtd", h @ self.A.mT, B)
@@ -348,7 +379,7 @@ def fit_statistics(self: HyperLoRA, tasks: Sequence[TaskBatch]) -> None:
 
     tasks: one task each, two or more, since the mean of one leaves nothing to tell.
     ValueError for fewer."""
-    tasks = several("tasks", tasks, TaskBatch)
+    tasks = _single("tasks", tasks)
     if len(tasks) < 2:
         raise ValueError(
             "tasks must be at least 2, got 1; a single one is the mean of all, and its "
@@ -395,7 +426,7 @@ def adapter(
     support = Examples(ids[None].to(device), labels[None].to(device))
     with torch.no_grad():
         statistics, nats = self.read(support)
-        if nats.item() > self.limit.item():
+        if not nats.item() <= self.limit.item():
             self._refuse(nats.item(), odd)
             statistics = torch.zeros_like(statistics)
         return {n: value[0] for n, value in self.factors(statistics).items()}

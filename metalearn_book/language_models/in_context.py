@@ -140,11 +140,21 @@ def answers(self: InContextRegressor, x: Tensor, y: Tensor) -> Tensor:
             f"x must be (B, N, {self.dim}) with N of at most n_points={self.n_points}, "
             f"for which there are positions, got {tuple(x.shape)}"
         )
+    _check_type("x and y", x, self.read.weight)
     before = F.pad(torch.cat([x, y[..., None]], -1), (0, 0, 1, 0))[:, :-1]
     h = self.read(torch.cat([x, before], -1)) + self.positions.weight[: x.shape[1]]
     for block in self.blocks:
         h = block(h)
     return self.write(self.norm(h)).squeeze(-1)
+
+
+def _check_type(name: str, found: Tensor, weight: Tensor) -> None:
+    "ValueError for inputs of another type of number than the weights."
+    if found.dtype != weight.dtype:
+        raise ValueError(
+            f"{name} must be of the model's type, {weight.dtype}, got {found.dtype}; "
+            f"take .to({weight.dtype}), or change the model by its own .to"
+        )
 
 # %% ../../nbs/language_models/50_in_context.ipynb #be437b39
 @patch
@@ -242,6 +252,7 @@ class LinearAttention(nn.Module):
             raise ValueError(
                 f"tokens must be (B, N, {self.dim + 1}), got {tuple(tokens.shape)}"
             )
+        _check_type("tokens", tokens, self.key)
         pairs = tokens[:, :n_context]
         scores = (tokens @ self.query.mT) @ (pairs @ self.key.mT).mT
         return tokens + scores @ (pairs @ self.value.mT)
@@ -269,7 +280,7 @@ def attention_answers(
     layers = several("layers", layers, LinearAttention)
     shapes(x=(x, "B k d"), y=(y, "B k"), x_query=(x_query, "B Q d"))
     _check_values(x=x, y=y, x_query=x_query)
-    kinds = {t.dtype for t in (x, y, x_query, layers[0].key)}
+    kinds = {t.dtype for t in (x, y, x_query, *(layer.key for layer in layers))}
     if len(kinds) > 1:
         raise ValueError(
             "layers, x, y and x_query must be of one type, got "

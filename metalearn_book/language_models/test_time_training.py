@@ -5,6 +5,7 @@
 # %% ../../nbs/language_models/60_test_time_training.ipynb #60a00005
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from ..book.patch import patch
-from ..data.arguments import function, several, shown, whole
+from ..data.arguments import choice, function, several, shown, whole
 from ..foundations.inner_loop import Adam
 from .low_rank import add_lora
 from .meta_gpt2 import MetaGPT2, _pairs_of
@@ -92,18 +93,28 @@ class View:
         "Pairs with both texts changed. ValueError where `back` does not undo it."
         changed = []
         for pair in _pairs(pairs):
-            new = tuple(self.change(text) for text in pair)
-            if not all(isinstance(text, str) for text in new):
-                raise ValueError(
-                    f"change must make a text of a text, got {shown(new)} of "
-                    f"{shown(pair)}"
-                )
-            if tuple(self.back(text) for text in new) != pair:
+            new = tuple(self._applied("change", text) for text in pair)
+            if tuple(self._applied("back", text) for text in new) != pair:
                 raise ValueError(
                     f"back does not undo change: {shown(pair)} became {shown(new)}"
                 )
             changed.append(new)
         return changed
+
+    def _applied(self, name: str, text: str) -> str:
+        "One of the two functions. ValueError where it raises, or makes no text."
+        try:
+            new = getattr(self, choice("name", name, ("change", "back")))(text)
+        except Exception as e:
+            raise ValueError(
+                f"{name} must take any text of the task, and raised "
+                f"{type(e).__name__} ({e}) on {shown(text)}"
+            ) from e
+        if not isinstance(new, str):
+            raise ValueError(
+                f"{name} must make a text of a text, got {shown(new)} of {shown(text)}"
+            )
+        return new
 
 
 #: the texts as they are
@@ -142,6 +153,17 @@ class ThrowAwayLoRA:
         self.model, self.between = model, check_text("between", between)
 
 # %% ../../nbs/language_models/60_test_time_training.ipynb #60a00026
+@contextlib.contextmanager
+def _named(number: int):
+    "Inside, an error about a view says which of the views it was."
+    try:
+        yield
+    except ValueError as e:
+        if str(e).startswith(("change ", "back ")):
+            raise ValueError(f"views[{number}]: {e}") from e
+        raise
+
+
 @patch
 def items(
     self: ThrowAwayLoRA, pairs: Sequence, views: Sequence[View] = (AS_IT_IS,),
@@ -149,12 +171,12 @@ def items(
 ) -> list[tuple[str, str]]:  # fmt: skip
     """The leave-one-out tasks of all views of a support: what the factors train on.
 
-
     pairs, n_orders, n_front: as for `leave_one_out`, with its errors."""
     made = []
     for i, view in enumerate(several("views", views, View)):
         options = {"n_front": n_front, "between": self.between, "seed": i}
-        made += leave_one_out(view.of(pairs), n_orders, **options)
+        with _named(i):
+            made += leave_one_out(view.of(pairs), n_orders, **options)
     return made
 
 
@@ -188,10 +210,11 @@ def told_by(
 
     model: `trained`, or any other. front: pairs in the letters of the view.
     n_tokens: of an answer."""
-    asked = [in_front(front, view.change(p), self.between) for p in prompts]
+    changed = [view._applied("change", p) for p in prompts]
+    asked = [in_front(front, p, self.between) for p in changed]
     options = {"n_tokens": n_tokens, "temperature": 0.0, "stop": None}
     told = generate(model, self.learner.tokenizer, asked, **options)
-    return [view.back(t) for t in told]
+    return [view._applied("back", t) for t in told]
 
 # %% ../../nbs/language_models/60_test_time_training.ipynb #60a00029
 @patch
@@ -217,6 +240,7 @@ def answer(
     if whole("inner_steps", steps, least=0):
         model = self.trained(self.items(pairs, views, n_orders, n_front), steps)
     for i, view in enumerate(views):
-        for front in _fronts(view.of(pairs), n_front, n_orders, i):
-            found.append(self.told_by(model, front, prompts, n_tokens, view))
+        with _named(i):
+            for front in _fronts(view.of(pairs), n_front, n_orders, i):
+                found.append(self.told_by(model, front, prompts, n_tokens, view))
     return [vote(answers) for answers in zip(*found)]
