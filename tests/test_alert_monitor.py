@@ -1,0 +1,346 @@
+"""Properties of the chapter "A monitor of texts" that it does not have to show: bad
+input of every kind, kills at every moment, and what is saved."""
+
+import copy
+import json
+import math
+import os
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from kills import killed_at, linux
+from shared import few_intents
+
+from metalearn_book.case_studies.alert_monitor import AlertMonitor, Item, alert_files
+from metalearn_book.case_studies.alert_monitor import apparent_surge, demo, draw_items
+from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
+from metalearn_book.foundations.encoders import load_encoder
+
+START = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+class Known(FewShotClassifier):
+    "A classifier that knows the answer: a text that begins with `bad` is bad."
+
+    def predict(self, texts, reject=None):
+        return np.array(["bad" if t.startswith("bad") else "good" for t in texts])
+
+
+@pytest.fixture(scope="module")
+def head():
+    few = few_intents()
+    labels = ["bad" if i % 2 else "good" for i in range(len(few.texts))]
+    return Known(load_encoder("tiny")).fit(few.texts, labels)
+
+
+def items(first: int, days: int, rate: float, seed: int = 0, factor: float = 1.0):
+    "Bad and good texts of two firms; those of the first are `factor` times as many."
+    rng, found = np.random.default_rng(seed), []
+    for day in range(first, first + days):
+        for firm, times in (("Alder", factor), ("Birch", 1.0)):
+            for word in ("bad", "good"):
+                n = rng.poisson(rate * (times if word == "bad" else 1))
+                for i in range(n):
+                    time = START + day * DAY + timedelta(minutes=int(rng.integers(600)))
+                    name = f"{seed}-{day}-{firm}-{word}-{i}"
+                    found.append(Item(time, name, firm, f"{word} text {name}", name))
+    return sorted(found, key=lambda item: item.time)
+
+
+@pytest.fixture(scope="module")
+def fitted(head):
+    made = AlertMonitor({"mood": head}, {"complaints": {"mood": "bad"}}, weekdays=False)
+    return made.fit(items(0, 60, 2.0))
+
+
+@pytest.fixture
+def monitor(fitted):
+    return copy.deepcopy(fitted)
+
+
+@pytest.fixture(scope="module")
+def surged():
+    return items(60, 12, 2.0, seed=1, factor=5.0)
+
+
+def test_a_surge_rings_and_names_its_texts(monitor, surged):
+    alerts = monitor.update(surged)
+    assert alerts and all(a.entity == "Alder" for a in alerts)
+    first, own = alerts[0], {i.id for i in surged}
+    assert first.since >= "2026-03-06" and first.count > first.expected
+    assert {name for name, _ in first.texts} <= own
+    assert all("-bad-" in name for name, _ in first.texts)
+    assert first.texts[-1][1] in str(first)
+
+
+def test_the_future_changes_nothing(monitor, surged):
+    for cut in (10, len(surged) // 2):
+        a, b = copy.deepcopy(monitor), copy.deepcopy(monitor)
+        early = [x.id for x in a.update(surged[:cut])]
+        later = surged[:cut] + items(72, 5, 9.0, seed=7)
+        b.update(later)
+        assert [x.id for x in b.pending()][: len(early)] == early
+
+
+def test_equal_times_and_any_order_within_a_day(monitor, surged):
+    same = [replace(i, time=i.time.replace(hour=12, minute=0)) for i in surged]
+    other = sorted(same, key=lambda i: (i.time, i.text[::-1]))
+    a, b = copy.deepcopy(monitor), copy.deepcopy(monitor)
+    assert sorted(x.id for x in a.update(same)) == sorted(x.id for x in b.update(other))
+    a.advance(START + 90 * DAY), b.advance(START + 90 * DAY)
+    assert a.state_["levels"] == b.state_["levels"]
+
+
+def test_one_day_is_one_day_in_every_zone(head):
+    history = items(0, 30, 2.0)
+    here = {"mood": head}, {"complaints": {"mood": "bad"}}
+    tokyo = AlertMonitor(*here, timezone="Asia/Tokyo", weekdays=False).fit(history)
+    utc = AlertMonitor(*here, weekdays=False).fit(history)
+    evening = replace(history[0], time=datetime(2026, 3, 1, 20, tzinfo=timezone.utc))
+    assert tokyo._day(evening) == utc._day(evening) + 1
+    shifted = evening.time.astimezone(timezone(timedelta(hours=-5)))
+    assert utc._day(replace(evening, time=shifted)) == utc._day(evening)
+
+
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        ({"entity": "Nobody"}, "unknown entity"),
+        ({"text": "  "}, "blank text"),
+        ({"time": START + 3 * DAY}, "time of the history"),
+        ({"time": START + 61 * DAY}, "its day is closed"),
+    ],
+)
+def test_what_can_not_be_counted(monitor, surged, wrong, word):
+    monitor.update(surged)
+    before = copy.deepcopy(monitor.state_)
+    odd = replace(surged[-1], **({"id": "odd", "text": "bad news"} | wrong))
+    good = replace(surged[-1], id="fine", text="bad one more")
+    with pytest.raises(ValueError, match=word):
+        monitor.update([good, odd])
+    assert monitor.state_ == before  # the good one was not taken either
+    monitor.on_odd = "skip"
+    monitor.update([good, odd])
+    assert monitor.state_["skipped"] and monitor.state_["left_out"][0][0] == "odd"
+    assert monitor.state_["position"] == before["position"] + 2
+
+
+def test_a_flood_of_one_text_is_one_text(monitor):
+    one = items(60, 1, 2.0, seed=3)[0]
+    flood = [replace(one, id=f"copy {i}", text="bad copy") for i in range(500)]
+    assert monitor.update(flood) == []
+    assert sum(monitor.state_["today"]) == 1
+    later = replace(one, id="week", text="bad copy", time=one.time + 3 * DAY)
+    monitor.update([later])
+    assert sum(monitor.state_["today"]) == 0  # within repeat_days
+    monitor.update([replace(later, id="late", time=one.time + 20 * DAY)])
+    assert sum(monitor.state_["today"]) == 1
+
+
+def test_a_replay_changes_nothing_but_the_position(monitor, surged):
+    monitor.update(surged)
+    before = copy.deepcopy(monitor.state_)
+    assert monitor.update(surged[-40:]) == []
+    assert monitor.state_ | {"position": 0} == before | {"position": 0}
+
+
+def test_a_quiet_time_lowers_the_level_and_an_outage_does_not(head):
+    busy = [replace(i, text="good " + i.text) for i in items(0, 40, 9.0)]
+    mixed = [i if n % 9 else replace(i, text="bad " + i.id)
+             for n, i in enumerate(busy)]  # fmt: skip
+    made = AlertMonitor({"mood": head}, {"complaints": {"mood": "bad"}}, weekdays=False)
+    made.fit(mixed)
+    assert made.texts_a_day_ > 14
+    day = [Item(START + 41 * DAY, f"{i}", "Alder", f"bad {i}") for i in range(9)]
+    made.update(day)
+    made.advance(START + 42 * DAY)
+    level = made.state_["levels"][0]
+    made.advance(START + 46 * DAY)  # nothing at all for four days
+    assert level > 0 and made.state_["levels"][0] == level
+    assert len(made.state_["outages"]) == 4
+    made.update([Item(START + 46 * DAY, "x", "Birch", "good to hear")])
+    made.advance(START + 47 * DAY)
+    assert made.state_["levels"][0] < level
+
+
+def test_times_need_a_zone():
+    with pytest.raises(ValueError, match="time zone"):
+        Item(datetime(2026, 1, 1), "1", "Alder", "hello")
+    with pytest.raises(ValueError, match="time zone"):
+        Item("2026-01-01", "1", "Alder", "hello")
+
+
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        ({"heads": {}}, "heads must be a dict"),
+        ({"heads": {"mood": "x"}}, "must be a classifier"),
+        ({"watch": {"a": {"mood": "awful"}}}, "it has the labels"),
+        ({"watch": {"a": {"tone": "bad"}}}, "the heads are"),
+        ({"surge": 1.0}, "surge must be"),
+        ({"false_alarms": math.nan}, "false_alarms must be"),
+        ({"timezone": "Nowhere/Land"}, "timezone must be"),
+        ({"on_odd": "ignore"}, "on_odd must be one of"),
+    ],
+)
+def test_settings_that_are_refused(head, wrong, word):
+    given = {"heads": {"mood": head}, "watch": {"a": {"mood": "bad"}}} | wrong
+    with pytest.raises(ValueError, match=word):
+        AlertMonitor(**given)
+
+
+def test_a_history_that_is_too_short_or_blank(head):
+    made = AlertMonitor({"mood": head}, {"a": {"mood": "bad"}})
+    with pytest.raises(ValueError, match="not fitted"):
+        made.update([])
+    with pytest.raises(ValueError, match="14 or more"):
+        made.fit(items(0, 5, 2.0))
+    with pytest.raises(ValueError, match="at least 1"):
+        made.fit([])
+    some = items(0, 20, 2.0)
+    with pytest.raises(ValueError, match="blank text"):
+        made.fit([*some, replace(some[0], id="b", text="\u200b")])
+
+
+def run(monitor, path, folder, stream, batch=25):
+    "What a program does: go on from the state, feed, deliver."
+    monitor.keep_state(path)
+    send = alert_files(folder)
+    monitor.deliver(send)
+    while (at := monitor.state_["position"]) < len(stream):
+        monitor.update(stream[at : at + batch])
+        monitor.deliver(send)
+
+
+@linux
+def test_no_alert_is_lost_or_sent_twice_by_a_kill(fitted, surged, tmp_path):
+    wanted = [a.id for a in copy.deepcopy(fitted).update(surged)]
+    assert len(wanted) >= 2
+    n, kills, base = 1, 0, copy.deepcopy(fitted)
+    run(copy.deepcopy(base), tmp_path / "s", tmp_path / "a", surged)  # imports all
+    while True:
+        here = tmp_path / str(n)
+        here.mkdir()
+        path, folder = here / "state", here / "alerts"
+        one = copy.deepcopy(base)
+        killed = killed_at(n, lambda: run(one, path, folder, surged))
+        sent = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+        again = copy.deepcopy(base)
+        run(again, path, folder, surged)
+        found = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+        assert sorted(found) == sorted(f"{name}.json" for name in wanted), n
+        assert all(found[k] == v for k, v in sent.items())  # none written again
+        assert again.state_["sent"] <= len(wanted) and not again.pending()
+        kills += killed
+        if not killed:
+            break
+        n += 1 if n < 30 else 3
+    assert kills > 30
+
+
+def test_a_failed_write_takes_nothing(monitor, surged, tmp_path, monkeypatch):
+    monitor.keep_state(tmp_path / "state")
+    before = copy.deepcopy(monitor.state_)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="disk is full"):
+        monitor.update(surged)
+    assert monitor.state_ == before
+    monkeypatch.undo()
+    assert monitor.update(surged)
+
+
+def test_an_alert_that_could_not_be_sent_stays(monitor, surged, tmp_path):
+    monitor.keep_state(tmp_path / "state")
+    n = len(monitor.update(surged))
+
+    def broken(alert):
+        raise ConnectionError("no network")
+
+    with pytest.raises(ConnectionError):
+        monitor.deliver(broken)
+    assert len(monitor.pending()) == n
+    got = []
+    assert monitor.deliver(got.append) == n and len({a.id for a in got}) == n
+    assert monitor.deliver(got.append) == 0
+
+
+def test_one_bit_is_found(monitor, surged, tmp_path):
+    path = tmp_path / "state"
+    monitor.keep_state(path).update(surged)
+    content = bytearray(path.read_bytes())
+    for at in (5, len(content) // 2, len(content) - 20):
+        bad = bytearray(content)
+        bad[at] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(RuntimeError):
+            copy.deepcopy(monitor).keep_state(path)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(RuntimeError, match="can't be read"):
+        copy.deepcopy(monitor).keep_state(path)
+
+
+def test_another_configuration_is_refused(head, monitor, surged, tmp_path):
+    path = tmp_path / "state"
+    monitor.keep_state(path).update(surged)
+    for name, value in (("surge", 3.0), ("repeat_days", 2), ("false_alarms", 9.0)):
+        other = AlertMonitor(
+            {"mood": head},
+            {"complaints": {"mood": "bad"}},
+            **({"weekdays": False} | {name: value}),
+        ).fit(items(0, 60, 2.0))
+        with pytest.raises(RuntimeError, match=name):
+            other.keep_state(path)
+    assert json.loads(path.read_bytes()[:-90])["state"]["alerts"]  # nothing lost
+
+
+def test_save_and_load(monitor, surged, tmp_path):
+    monitor.save(tmp_path / "m")
+    monitor.save(tmp_path / "m")  # in place of itself
+    again = AlertMonitor.load(tmp_path / "m")
+    again.heads = monitor.heads  # a Known head is saved as the classifier that it is
+    assert again.charts_ == monitor.charts_ and again.series_ == monitor.series_
+    path = tmp_path / "state"
+    monitor.keep_state(path).update(surged[:50])
+    again.keep_state(path)
+    assert again.state_["position"] == 50
+    assert [a.id for a in again.update(surged[50:])] == [
+        a.id for a in copy.deepcopy(monitor).update(surged[50:])
+    ]
+    with pytest.raises(FileNotFoundError):
+        AlertMonitor.load(tmp_path / "nothing")
+
+
+def test_weekdays_are_found(head):
+    rng, found = np.random.default_rng(0), []
+    for day in range(84):
+        for i in range(rng.poisson(0.4 if day % 7 > 4 else 3.0)):
+            time = START + day * DAY
+            found.append(Item(time, f"{day}-{i}", "Alder", f"bad {day} {i}"))
+    made = AlertMonitor({"mood": head}, {"a": {"mood": "bad"}}).fit(found)
+    rates = made.charts_[0].rates
+    assert len(rates) == 7 and max(rates[5:]) < 0.4 * min(rates[:5])
+
+
+def test_the_apparent_surge():
+    assert apparent_surge(3, 1.0) == 3 and apparent_surge(3, 0.0) == 1
+    with pytest.raises(ValueError, match="precision"):
+        apparent_surge(3, 1.1)
+
+
+def test_draw_items_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="kinds"):
+        draw_items({"a": ["x"]}, {"b": 1.0}, ["E"], START.date(), 3,
+                   np.random.default_rng(0))  # fmt: skip
+
+
+def test_the_demonstration_rings(capsys):
+    demo()
+    out = capsys.readouterr().out
+    assert "ALERT" in out and "Birch Telecom" in out
