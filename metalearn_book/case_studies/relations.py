@@ -10,7 +10,7 @@ import importlib.resources
 import random
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +132,18 @@ def replaced(self: EntityPair, head: str, tail: str) -> EntityPair:
     return EntityPair(text, *(spans if self.head < self.tail else spans[::-1]))
 
 # %% ../../nbs/case_studies/50_relations.ipynb #f5b809ee
+# letters of words that stand between spaces: none of Thai, Chinese, Japanese, Korean
+_LETTER = (
+    r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff"
+    r"\u3400-\u9fff\uac00-\ud7af]"
+)
+
+
 def _place(name: str, what: str, text: str, besides=None) -> tuple[int, int]:
     "The first place of a name as whole words, outside of another mention."
     if not isinstance(name, str) or is_blank(name):
         raise ValueError(f"{what} must be a name that is not blank, got {shown(name)}")
-    for m in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+    for m in re.finditer(rf"(?<!{_LETTER}){re.escape(name)}(?!{_LETTER})", text):
         if besides is None or m.end() <= besides[0] or m.start() >= besides[1]:
             return m.span()
     where = "" if name not in text else ", but inside of a word or of the other mention"
@@ -200,8 +207,9 @@ def from_marked(cls: EntityPair, text: str) -> EntityPair:
 
 # %% ../../nbs/case_studies/50_relations.ipynb #1b5de5e7
 def as_pairs(rows: Sequence) -> list[EntityPair]:
-    """Rows as `EntityPair`s: pairs, marked texts, or (text, head, tail) with names or
-    with offsets. ValueError says which row is wrong, and why."""
+    """Rows as `EntityPair`s: pairs, marked texts, (text, head, tail) with names or with
+    offsets, or dicts as of OpenNRE: {"text": ..., "h": {"pos": [0, 3]}, "t": ...}.
+    ValueError says which row is wrong, and why."""
     if isinstance(rows, (str, EntityPair)):
         raise ValueError(f"pairs must be a list, got {shown(rows)}; put it in a list")
     found = []
@@ -218,10 +226,14 @@ def _as_pair(row) -> EntityPair:
         return row
     if isinstance(row, str):
         return EntityPair.from_marked(row)
-    if not isinstance(row, (tuple, list)) or len(row) != 3:
+    if isinstance(row, Mapping):
+        ends = (row.get(k) for k in ("h", "t"))
+        ends = [e.get("pos") if isinstance(e, Mapping) else e for e in ends]
+        return EntityPair(row.get("text"), *ends)
+    if not isinstance(row, (tuple, list, np.ndarray)) or len(row) != 3:
         raise ValueError(
-            "a pair must be an EntityPair, a marked text, or (text, head, tail), got "
-            f"{shown(row)}"
+            "a pair must be an EntityPair, a marked text, (text, head, tail) or a dict "
+            f"with text, h and t, got {shown(row)}"
         )
     by_name = isinstance(row[1], str) and isinstance(row[2], str)
     return (EntityPair.of if by_name else EntityPair)(*row)
