@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import random
-import re
 import sys
 import time
 from functools import cache
@@ -44,7 +43,7 @@ from metalearn_book.metric.prototypes import ProtoNet, ResidualMap
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "_build" / "relations"
-TRAIN = {"n_classes": 12, "per_class": 4, "lr": 2e-4, "layers": 6, "steps": 300}
+TRAIN = {"n_classes": 12, "per_class": 4, "lr": 2e-4, "layers": 6, "steps": 160}
 SHOTS, EPISODES, ROWS = (1, 5), 300, 60
 RANKS = {3: 32, 6: 20}  # of a start, by the layers that it changes: below 2 MB
 #: what was tried on validation relations, as changes to the first entry
@@ -272,19 +271,21 @@ def search(table: Table) -> None:
     data, found = part("validation"), table.more.setdefault("search", {})
     for name, change in SEARCH.items():
         if name not in found:
-            file = "search-" + re.sub(r"\W+", "-", name)
-            encoder = trained(file, **{"sets": REAL_SETS} | change)
-            z = marked_vectors(encoder, data)
-            scores = {
-                k: measure_relations(z, data.labels, k, n_episodes=EPISODES)
-                for k in SHOTS
-            }
-            found[name] = {
-                str(k): [round(v, 4) for v in e.values.tolist()]
-                for k, e in scores.items()
-            }
-            print(name, *(f"{k}-shot {e}" for k, e in scores.items()), flush=True)
-            table.save()
+            settings = TRAIN | {"sets": REAL_SETS} | change
+            sets = [training_set(s) for s in settings.pop("sets")]
+            encoder = train_encoder(frozen(), sets, seed=0, bf16=True, **settings)
+            searched(table, name, encoder.encode(data.texts))
+
+
+def searched(table: Table, name: str, z: torch.Tensor) -> None:
+    "Store what the vectors of the validation sentences give."
+    labels = part("validation").labels
+    scores = {k: measure_relations(z, labels, k, n_episodes=EPISODES) for k in SHOTS}
+    table.more["search"][name] = {
+        str(k): [round(v, 4) for v in e.values.tolist()] for k, e in scores.items()
+    }
+    print(name, *(f"{k}-shot {e}" for k, e in scores.items()), flush=True)
+    table.save()
 
 
 def measure_seed(table: Table, seed: int) -> None:
