@@ -32,6 +32,7 @@ from ..data import LabeledTexts
 from ..data.arguments import choice, floating, real, several, shapes
 from ..data.arguments import shown, whole
 from ..data.files import open_saved, path_of, write_saved
+from ..data.tiny import _pick
 from ..data.texts import labeled_texts
 from ..foundations.encoders import MINILM_HUB, TextEncoder
 from ..foundations.encoders import load_encoder
@@ -362,11 +363,9 @@ _FIRMS = (
     "Acme Borealis Cobalt Dynamo Electra Fulcrum Granite Helix Ionic Juniper Krypton "
     "Lumen Meridian Nimbus Orchard Polaris Quartz Rubicon Solaris Tundra"
 ).split()
-_VERBS = (
-    "praised warned copied visited blamed joined trained thanked rescued invited "
-    "followed painted"
-).split()
-_SAID = {v: ("{h} %s {t}" % v, "{t} was %s by {h}" % v) for v in _VERBS}
+_OLD = "praised warned copied visited blamed joined trained thanked rescued invited"
+_SAID = {v: ("{h} %s {t}" % v, "{t} was %s by {h}" % v) for v in _OLD.split()}
+_SAID |= {v: ("{h} %s {t}" % v, "{t} was %s by {h}" % v) for v in ("followed", "hired")}
 _NEW = {
     "bought": "{h} bought {t}|{h} took over {t}|{t} was bought by {h}|{t} now belongs "
     "to {h}",
@@ -400,12 +399,15 @@ def tiny_relations(n: int = 30, seed: int = 0) -> LabeledTexts:
 
 def _sentence(draw: random.Random, relation: str, said: dict) -> str:
     "One clause with a relation between marked firms, one with another relation."
-    h, t, *rest = draw.sample(_FIRMS, 4)
-    other = draw.choice([r for r in said if r != relation])
-    own = draw.choice(said[relation]).format(h=f"<h> {h} </h>", t=f"<t> {t} </t>")
-    clauses = [own, draw.choice(said[other]).format(h=rest[0], t=rest[1])]
-    draw.shuffle(clauses)
-    return " , and ".join(clauses) + " ."
+    firms = []
+    for _ in range(4):
+        firms.append(_pick(draw, [f for f in _FIRMS if f not in firms]))
+    h, t, *rest = firms
+    clauses = [_pick(draw, said[relation]).format(h=f"<h> {h} </h>", t=f"<t> {t} </t>")]
+    other = _pick(draw, [r for r in said if r != relation])
+    clauses.append(_pick(draw, said[other]).format(h=rest[0], t=rest[1]))
+    first = _pick(draw, (0, 1))
+    return f"{clauses[first]} , and {clauses[1 - first]} ."
 
 # %% ../../nbs/case_studies/50_relations.ipynb #e091347c
 class _ReadApart:

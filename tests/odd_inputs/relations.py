@@ -55,7 +55,7 @@ class Silent:
 
 @functools.cache
 def extractor():
-    some = toy().where(classes=["painted", "joined"])
+    some = toy().where(classes=["hired", "joined"])
     encoder = relations.MarkerEncoder(plain())
     return relations.RelationExtractor(encoder).fit(some.texts, some.labels)
 
@@ -110,7 +110,7 @@ RECIPES = {
     ),
     G + "learned_triples": R(
         lambda: {"texts": [TEXT], "tagger": Silent(), "extractor": extractor(),
-                 "kinds": dict.fromkeys(["painted", "joined"], KINDS["hired"])},
+                 "kinds": dict.fromkeys(["hired", "joined"], KINDS["hired"])},
     ),
     G + "Rule": R(
         lambda: {"relation": "hired", "pattern": "(?P<h>A) (?P<t>B)"},
