@@ -74,7 +74,7 @@ def mention_pairs(
 
 def fits(
     relation: str,
-    pair: EntityPair,
+    pair: EntityPair,  # two mentions of a text
     entities: Sequence[Entity],  # the mentions of the pair's text
     kinds: Mapping[str, tuple[str, str]],  # relation -> types of its head and tail
 ) -> bool:
