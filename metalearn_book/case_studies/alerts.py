@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 
@@ -22,8 +23,8 @@ __all__ = ['surge_score', 'count_probabilities', 'CountCusum', 'draw_counts']
 def surge_score(
     surge: float,  # factor of the rate that is looked for, above 1
     dispersion: float = 0.0,  # c: variance over mean, less one; 0: Poisson
-) -> tuple[float, float]:  # weight a of a text, reference κ as a factor of the rate
-    """The log-likelihood ratio of a count x with mean μ is a (x − κ μ), Eq. (AL-3).
+) -> tuple[float, float]:  # weight a of a text, reference ζ as a factor of the rate
+    """The log-likelihood ratio of a count x with mean μ is a (x − ζ μ), Eq. (AL-3).
 
     ValueError for a surge of at most 1 or above 1,000, a dispersion outside 0 to 1,000.
     """
@@ -42,9 +43,9 @@ def count_probabilities(
 ) -> np.ndarray:  # (n,): probabilities of 0, 1, ..., n − 1
     """Eq. (AL-2), or Poisson for c = 0, as far as 1e-12 of the probability reaches.
 
-    ValueError for a rate outside 0 to 10,000 or a dispersion outside 0 to 1,000."""
-    rate = real("rate", rate, most=10_000, above=0)
-    c = real("dispersion", dispersion, 0, 1000)
+    ValueError for a rate outside 0 to 1,000,000 or a dispersion outside 0 to 10,000."""
+    rate = real("rate", rate, most=1_000_000, above=0)
+    c = real("dispersion", dispersion, 0, 10_000)
     spread = math.sqrt(rate * (1 + c))
     n = math.ceil(rate + 12 * spread + 35 * (1 + c))
     steps = np.arange(1.0, n)
@@ -60,6 +61,8 @@ def count_probabilities(
 # %% ../../nbs/case_studies/45_alerts.ipynb #a14550c0
 def _step(p: np.ndarray, reference: int, grid: int, limit: int):
     "P `(limit, limit)` and b `(limit,)` of one day; levels in steps of the grid."
+    most = (limit + reference) // grid + 1  # so many texts ring from every level
+    p = np.append(p[:most], p[most:].sum())
     now, count = np.arange(limit)[:, None], np.arange(len(p))[None]
     then = np.clip(now + grid * count - reference, 0, limit)
     flat = (now * (limit + 1) + then).ravel()
@@ -68,32 +71,65 @@ def _step(p: np.ndarray, reference: int, grid: int, limit: int):
     return table[:, :limit], table[:, limit]
 
 
-def _alarm_rate(days: list) -> float:
+def _moved(pi: np.ndarray, p: np.ndarray, reference: int, grid: int):
+    "π b and π P of one day, without the matrix: one shift for each count."
+    limit, likely = len(pi), np.flatnonzero(p > 1e-18)
+    wide = np.zeros(limit + max(grid * len(p), reference))
+    for x in likely:
+        wide[grid * x : grid * x + limit] += p[x] * pi
+    then = wide[reference : reference + limit].copy()
+    then[0] += wide[:reference].sum()
+    return wide[reference + limit :].sum(), then
+
+
+def _alarm_rate(days: list, grid: int, limit: int) -> float:
     "Alarms a day in the long run, Eq. (AL-9); π by repeating the week."
-    pi, rate = np.eye(len(days[0][1]))[0], 0.0
-    for _ in range(20_000 // len(days)):
+    small = limit <= 400
+    made = {id(p): _step(p, r, grid, limit) for p, r in days} if small else {}
+    pi, rate = np.eye(1, limit)[0], 0.0
+    for _ in range(2000):
         before, rate = pi, 0.0
-        for P, b in days:
-            ring = pi @ b
-            rate, pi = rate + ring, pi @ P
+        for p, r in days:
+            P, b = made.get(id(p), (None, None))
+            ring, pi = (pi @ b, pi @ P) if small else _moved(pi, p, r, grid)
             pi[0] += ring
-        if np.abs(pi - before).sum() < 1e-13:
-            break
-    return rate / len(days)
+            rate += ring
+        if np.abs(pi - before).sum() < 1e-12:
+            return rate / len(days)
+    return _solved_rate(days, grid, limit)
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a1456f4a
-def _mean_wait(days: list) -> float:
+def _solved_rate(days: list, grid: int, limit: int) -> float:
+    "The same by a linear system, for charts that forget slowly."
+    steps = [_step(p, r, grid, limit) for p, r in days]
+    week = np.eye(limit)
+    for P, b in steps:
+        ring = week @ b
+        week = week @ P
+        week[:, 0] += ring
+    system = week.T - np.eye(limit)
+    system[-1] = 1.0  # probabilities add up to one
+    pi, rate = np.linalg.solve(system, np.eye(1, limit, limit - 1)[0]), 0.0
+    for P, b in steps:
+        ring = pi @ b
+        rate, pi = rate + ring, pi @ P
+        pi[0] += ring
+    return rate / len(days)
+
+
+def _mean_wait(days: list, grid: int, limit: int) -> float:
     "Days until an alarm from level 0, mean over the weekday of the start, Eq. (AL-8)."
-    limit, waits = len(days[0][1]), []
-    week, lasting = np.eye(limit), np.zeros(limit)
-    for P, _ in days:
+    steps = [_step(p, r, grid, limit) for p, r in days]
+    week, lasting, waits = np.eye(limit), np.zeros(limit), []
+    for P, _ in steps:
         lasting = lasting + week.sum(1)
         week = week @ P
     m = np.linalg.solve(np.eye(limit) - week, lasting)
-    for P, _ in reversed(days):
+    for P, _ in reversed(steps):
         m = 1 + P @ m
         waits.append(m[0])
-    return float(np.mean(waits))
+    found = float(np.mean(waits))
+    return found if 1 <= found < 1e12 else math.inf
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a145c7aa
 @dataclass(frozen=True)
@@ -113,7 +149,8 @@ class CountCusum:
 
     def __post_init__(self):
         given = self.rates
-        rates = [given] if isinstance(given, (int, float)) else given
+        single = isinstance(given, Real) or getattr(given, "ndim", 1) == 0
+        rates = [given] if single else given
         rates = several("rates", rates)
         if len(rates) not in (1, 7):
             raise ValueError(f"rates must be 1 or 7 numbers, got {shown(given)}")
@@ -125,44 +162,48 @@ class CountCusum:
             object.__setattr__(self, name, value)
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a14563a2
-@patch
-def _found(self: CountCusum) -> tuple[int, tuple[int, ...]]:
+@lru_cache(maxsize=10_000)
+def _grid(rates: tuple, surge: float, dispersion: float) -> tuple[int, tuple]:
     "Grid steps of one text, and the reference of each weekday in grid steps."
-    weight, kappa = surge_score(self.surge, self.dispersion)
-    least = min(self.rates) * kappa
-    grid = max(math.ceil(25 * weight), math.ceil(8 / least))
-    while True:
-        references = tuple(round(kappa * rate * grid) for rate in self.rates)
-        if math.gcd(grid, *references) == 1:
-            return grid, references
-        grid += 1
+    weight, reference = surge_score(surge, dispersion)
+    exact, best = reference * np.array(rates), (math.inf, 0, ())
+    room = min(1 - 1 / reference, surge / reference - 1) / 8
+    first = math.ceil(max(25 * weight, 3 / exact.mean()))
+    for grid in range(first, 4 * first + 1):
+        steps = np.rint(exact * grid).astype(int)
+        steps[exact.argmax()] += math.gcd(grid, *steps.tolist()) > 1
+        off = abs(steps.sum() / grid / exact.sum() - 1)
+        if math.gcd(grid, *steps.tolist()) == 1 and off < best[0]:
+            best = off, grid, tuple(steps.tolist())
+        if best[0] <= room:
+            break
+    return best[1:]
 
 
 @patch
 @property
 def grid(self: CountCusum) -> int:
     "Grid steps of one text."
-    return self._found()[0]
+    return _grid(self.rates, self.surge, self.dispersion)[0]
 
 
 @patch
 @property
 def references(self: CountCusum) -> tuple[int, ...]:
     "What each weekday takes off the level, in grid steps."
-    return self._found()[1]
+    return _grid(self.rates, self.surge, self.dispersion)[1]
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a1458dce
 @patch
 def _days(self: CountCusum, factor: float = 1.0, rates=None, dispersion=None) -> list:
-    "Step matrices of each weekday, where the truth is `factor` times the rates."
+    "Probabilities and reference of each weekday, for `factor` times the true rates."
     rates = self.rates if rates is None else rates
     c = self.dispersion if dispersion is None else dispersion
-    (grid, references), made = self._found(), {}
+    references, made = self.references, {}
     n = max(len(rates), len(references))
     pairs = [(rates[d % len(rates)], references[d % len(references)]) for d in range(n)]
     for rate, less in set(pairs):
-        p = count_probabilities(factor * rate, factor * c)
-        made[rate, less] = _step(p, less, grid, self.limit)
+        made[rate, less] = count_probabilities(factor * rate, factor * c), less
     return [made[pair] for pair in pairs]
 
 
@@ -172,18 +213,21 @@ def run_length(
     rates: Sequence[float] | None = None,  # the true ones; None: as designed
     dispersion: float | None = None,  # the true one; None: as designed
 ) -> float:
-    "Mean days between two false alarms, Eq. (AL-9)."
+    "Mean days between two false alarms, Eq. (AL-9); inf where none can come."
     if rates is not None:
         rates = CountCusum(rates, self.surge).rates
-    return 1 / _alarm_rate(self._days(1.0, rates, dispersion))
+    rate = _alarm_rate(self._days(1.0, rates, dispersion), self.grid, self.limit)
+    return float(1 / rate) if rate > 0 else math.inf
 
 
 @patch
 def delay(self: CountCusum, surge: float | None = None) -> float:
     """Mean days from the first day of a surge until the alarm, from level 0: the worst
-    past. surge: its true size; None: the one that is looked for."""
-    factor = self.surge if surge is None else real("surge", surge, most=1000, above=0)
-    return _mean_wait(self._days(factor))
+    past. surge: its true size; None: the one that is looked for. inf: above 1e12."""
+    most = min(1000, 1e6 / max(self.rates), 1e4 / max(self.dispersion, 10))
+    factor = self.surge if surge is None else surge
+    factor = real("surge", factor, most=most, above=0)
+    return _mean_wait(self._days(factor), self.grid, self.limit)
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a145aa3f
 def draw_counts(
@@ -204,7 +248,7 @@ def draw_counts(
         raise ValueError(f"rng must be a numpy Generator, got {shown(rng)}")
     mean = np.resize(np.array(rates), days)
     shape = (n_series, days)
-    rate = rng.gamma(mean / c, c, shape) if c > 0 else np.broadcast_to(mean, shape)
+    rate = rng.gamma(mean / c, c, shape) if c > 1e-9 else np.broadcast_to(mean, shape)
     return rng.poisson(rate * np.where(np.arange(days) < start, 1.0, surge))
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a145125b
@@ -213,20 +257,24 @@ def levels(
     self: CountCusum,
     counts: np.ndarray,  # (..., T) whole numbers
     weekday: int = 0,  # of the first day, Monday 0
+    hold: int = 0,  # days after an alarm that are not counted
 ) -> np.ndarray:  # (..., T) in grid steps; an alarm is where it is >= limit
-    "Eq. (AL-5) on the grid; after an alarm the level starts at 0 again."
+    "Eq. (AL-5) on the grid; after an alarm, and its hold, the level starts at 0 again."
     counts = np.asarray(counts)
-    if counts.dtype.kind not in "iu" or not counts.ndim or (counts < 0).any():
+    whole_numbers = counts.dtype.kind in "iu" and counts.ndim > 0
+    if not whole_numbers or (counts < 0).any() or (counts > 10**9).any():
         raise ValueError(
-            f"counts must be whole numbers of 0 or more, got {shown(counts)}"
+            f"counts must be whole numbers from 0 to 10**9, got {shown(counts)}"
         )
-    weekday, found = whole("weekday", weekday, 0, 6), np.empty(counts.shape, np.int64)
-    grid, references = self._found()
-    level = np.zeros(counts.shape[:-1], np.int64)
+    weekday, hold = whole("weekday", weekday, 0, 6), whole("hold", hold, 0)
+    counts, found = counts.astype(np.int64), np.empty(counts.shape, np.int64)
+    grid, references = self.grid, self.references
+    level, rest = np.zeros((2, *counts.shape[:-1]), np.int64)
     for t in range(counts.shape[-1]):
         less = references[(weekday + t) % len(references)]
-        level = np.maximum(level + grid * counts[..., t] - less, 0)
+        level = np.maximum(level + grid * counts[..., t] - less, 0) * (rest == 0)
         found[..., t] = level
+        rest = np.where(level >= self.limit, hold, np.maximum(rest - 1, 0))
         level = np.where(level >= self.limit, 0, level)
     return found
 
@@ -235,12 +283,12 @@ def levels(
 def _expected_rate(self: CountCusum, history: int | None) -> float:
     "Alarms a day, averaged over what the rates may be after so many days of history."
     if history is None:
-        return _alarm_rate(self._days())
+        return _alarm_rate(self._days(), self.grid, self.limit)
     texts = history * sum(self.rates) / len(self.rates)
     sigma = math.sqrt((1 + self.dispersion) / texts)
     at, weight = np.polynomial.hermite_e.hermegauss(7)
-    factors = np.exp(at * sigma - sigma**2 / 2)
-    rates = [_alarm_rate(self._days(f)) for f in factors]
+    factors = np.clip(np.exp(at * sigma - sigma**2 / 2), 1e-6, 10)
+    rates = [_alarm_rate(self._days(f), self.grid, self.limit) for f in factors]
     return float(weight @ rates / weight.sum())
 
 # %% ../../nbs/case_studies/45_alerts.ipynb #a14507ae
@@ -257,9 +305,9 @@ def design(
     """The chart with the smallest limit that keeps a run length.
 
     rates, surge, dispersion: as of `CountCusum`. run_length: days between two false
-    alarms, 2 to 100,000. history: days that the rates were estimated from, 14 or more;
+    alarms, 2 to 10,000,000. history: days that the rates were estimated from, 14 or more;
     None: they are known. ValueError where no limit keeps it."""
-    days = real("run_length", run_length, 2, 100_000)
+    days = real("run_length", run_length, 2, 10_000_000)
     history = history if history is None else whole("history", history, 14)
     chart, low, high = cls(rates, surge, dispersion), 0, 4001
     slope = chart.grid / surge_score(surge, dispersion)[0]  # of the limit over log run
@@ -268,7 +316,8 @@ def design(
         n = min(max(n, low + 1), high - 1)
         rate = replace(chart, limit=n)._expected_rate(history)
         low, high = (low, n) if rate * days <= 1 else (n, high)
-        n += math.ceil(slope * math.log(rate * days)) - (rate * days <= 1)
+        times = max(rate * days, 1e-300)
+        n += math.ceil(slope * math.log(times)) - (times <= 1)
     if high > 4000:
         raise ValueError(
             f"no limit keeps a run length of {days:g} days with {history} days of "
