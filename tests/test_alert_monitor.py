@@ -16,6 +16,7 @@ from shared import few_intents
 from metalearn_book.case_studies.alert_monitor import AlertMonitor, Item, alert_files
 from metalearn_book.case_studies.alert_monitor import apparent_surge, demo, draw_items
 from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
+from metalearn_book.data.files import SEAL_LENGTH, write_sealed
 from metalearn_book.foundations.encoders import load_encoder
 
 START = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
@@ -138,13 +139,115 @@ def test_a_flood_of_one_text_is_one_text(monitor):
     assert sum(monitor.state_["today"]) == 0  # within repeat_days
     monitor.update([replace(later, id="late", time=one.time + 20 * DAY)])
     assert sum(monitor.state_["today"]) == 1
+    assert monitor.state_["repeats"] == 500
+    shout = replace(later, id="shout", text="bad, COPY!", time=one.time + 21 * DAY)
+    monitor.update([shout])
+    assert monitor.state_["repeats"] == 501
+    marks = [replace(shout, id=c, text=c) for c in "!?"]  # no words: not the same
+    monitor.update(marks)
+    assert monitor.state_["repeats"] == 501
+    monitor.repeat_days = None  # people say the same without copying each other
+    monitor.update([replace(shout, id=f"own {i}") for i in range(3)])
+    assert monitor.state_["repeats"] == 501
+    assert sum(monitor.state_["today"]) == 3
+
+
+def test_one_surge_is_one_alert_until_the_hold_is_over(monitor):
+    stream = items(60, 30, 2.0, seed=1, factor=5.0)
+    rings = [a for a in monitor.update(stream) if a.entity == "Alder"]
+    days = [datetime.fromisoformat(a.time).date() for a in rings]
+    assert len(rings) >= 3 and rings[0].previous == ""
+    for a, b, alert in zip(days, days[1:], rings[1:]):
+        assert (b - a).days > monitor.hold_days
+        assert alert.previous == a.isoformat() and str(a) in str(alert)
+        assert alert.since > a.isoformat()
+
+
+@pytest.mark.parametrize("hold", [0, 3, 7])
+@pytest.mark.parametrize("weekdays", [False, True])
+def test_it_rings_on_the_days_of_the_chart(head, hold, weekdays):
+    """The chart gets the counts of whole days; the monitor reads in the order of time,
+    in batches."""
+    made = AlertMonitor(
+        {"mood": head}, {"complaints": {"mood": "bad"}}, weekdays=weekdays,
+        false_alarms=30, hold_days=hold,
+    ).fit(items(0, 60, 2.0))  # fmt: skip
+    stream = items(60, 90, 2.0, seed=5, factor=1.6)
+    rang, first = set(), made._day(stream[0])
+    counts = np.zeros((2, 90), int)
+    for item in stream:
+        if item.text.startswith("bad"):
+            counts[int(item.entity == "Birch"), made._day(item) - first] += 1
+    for i in range(0, len(stream), 17):
+        for a in made.update(stream[i : i + 17]):
+            day = datetime.fromisoformat(a.time).date().toordinal() - first
+            rang.add((int(a.entity == "Birch"), day))
+    wanted = set()
+    for i, chart in enumerate(made.charts_):
+        rings = chart.levels(counts[i], (first - 1) % 7, hold) >= chart.limit
+        wanted |= {(i, int(d)) for d in np.flatnonzero(rings)}
+    assert rang == wanted and len(rang) > 3
+
+
+def test_a_wrong_time_does_not_close_a_year(monitor, surged):
+    monitor.update(surged)
+    far = replace(surged[-1], id="far", text="bad far", time=START + 120 * DAY)
+    monitor.on_odd = "skip"
+    monitor.update([far, replace(surged[-1], id="now", text="bad now")])
+    assert list(monitor.state_["skipped"]) == [
+        "more than 31 days ahead; call advance first if its time is right"
+    ]
+    assert monitor.state_["today"] != [0, 0]  # the one of today was counted
+    monitor.advance(START + 120 * DAY)  # nothing came for so long: that is right
+    monitor.update([replace(far, id="far again")])
+    assert sum(monitor.state_["today"]) == 1
+    with pytest.raises(ValueError, match="more than a year ahead"):
+        monitor.advance(START + 999 * DAY)
+
+
+def test_the_first_text_may_come_long_after_the_history(monitor):
+    late = Item(START + 200 * DAY, "1", "Alder", "bad 1")
+    with pytest.raises(ValueError, match="31 days ahead"):
+        monitor.update([late])
+    monitor.advance(START + 200 * DAY)
+    monitor.update([late])
+    assert monitor.state_["levels"] == [0, 0] and monitor.state_["outages"] == []
+
+
+def test_a_text_need_not_name_its_entity(monitor):
+    monitor.update([Item(START + 61 * DAY, "1", "Alder", "bad luck for them")])
+    assert monitor.state_["today"] == [1, 0]
+
+
+def test_gaps_of_a_history(head):
+    here = {"mood": head}, {"complaints": {"mood": "bad"}}
+    full = items(0, 60, 9.0)
+    gap = [i for i in full if not 20 <= (i.time - START).days < 30]
+    whole, other = (AlertMonitor(*here, weekdays=False).fit(h) for h in (full, gap))
+    assert len(other.outages_) == 10 and whole.outages_ == []
+    assert other.charts_[0].rates[0] == pytest.approx(
+        whole.charts_[0].rates[0], rel=0.1
+    )
+    wrong = replace(full[0], id="wrong", time=full[0].time - 400 * DAY)
+    with pytest.raises(ValueError, match="gap of 400 days"):
+        AlertMonitor(*here).fit([*full, wrong])
+
+
+def test_an_office_that_is_closed_on_sundays_has_no_outage(head):
+    open_days = [i for i in items(0, 70, 9.0) if i.time.weekday() != 6]
+    made = AlertMonitor({"mood": head}, {"c": {"mood": "bad"}}).fit(open_days)
+    assert made.outages_ == [] and made.texts_a_day_[6] == 0
+    made.update([i for i in items(70, 14, 9.0, 2) if i.time.weekday() != 6])
+    assert made.state_["outages"] == []
 
 
 def test_a_replay_changes_nothing_but_the_position(monitor, surged):
     monitor.update(surged)
     before = copy.deepcopy(monitor.state_)
     assert monitor.update(surged[-40:]) == []
-    assert monitor.state_ | {"position": 0} == before | {"position": 0}
+    free = {"position": 0, "repeats": 0}
+    assert monitor.state_ | free == before | free
+    assert monitor.state_["repeats"] == before["repeats"] + 40  # none lost in silence
 
 
 def test_a_quiet_time_lowers_the_level_and_an_outage_does_not(head):
@@ -153,8 +256,8 @@ def test_a_quiet_time_lowers_the_level_and_an_outage_does_not(head):
              for n, i in enumerate(busy)]  # fmt: skip
     made = AlertMonitor({"mood": head}, {"complaints": {"mood": "bad"}}, weekdays=False)
     made.fit(mixed)
-    assert made.texts_a_day_ > 14
-    day = [Item(START + 41 * DAY, f"{i}", "Alder", f"bad {i}") for i in range(9)]
+    assert min(made.texts_a_day_) > 14
+    day = [Item(START + 41 * DAY, f"{i}", "Alder", f"bad {i}") for i in range(7)]
     made.update(day)
     made.advance(START + 42 * DAY)
     level = made.state_["levels"][0]
@@ -184,6 +287,8 @@ def test_times_need_a_zone():
         ({"false_alarms": math.nan}, "false_alarms must be"),
         ({"timezone": "Nowhere/Land"}, "timezone must be"),
         ({"on_odd": "ignore"}, "on_odd must be one of"),
+        ({"repeat_days": -1}, "repeat_days must be"),
+        ({"hold_days": 1.5}, "hold_days must be"),
     ],
 )
 def test_settings_that_are_refused(head, wrong, word):
@@ -227,10 +332,10 @@ def test_no_alert_is_lost_or_sent_twice_by_a_kill(fitted, surged, tmp_path):
         path, folder = here / "state", here / "alerts"
         one = copy.deepcopy(base)
         killed = killed_at(n, lambda: run(one, path, folder, surged))
-        sent = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+        sent = {p.name: p.read_bytes() for p in folder.glob("[!.]*.json")}
         again = copy.deepcopy(base)
         run(again, path, folder, surged)
-        found = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+        found = {p.name: p.read_bytes() for p in folder.glob("*.json")}  # no leftovers
         assert sorted(found) == sorted(f"{name}.json" for name in wanted), n
         assert all(found[k] == v for k, v in sent.items())  # none written again
         assert again.state_["sent"] <= len(wanted) and not again.pending()
@@ -289,7 +394,12 @@ def test_one_bit_is_found(monitor, surged, tmp_path):
 def test_another_configuration_is_refused(head, monitor, surged, tmp_path):
     path = tmp_path / "state"
     monitor.keep_state(path).update(surged)
-    for name, value in (("surge", 3.0), ("repeat_days", 2), ("false_alarms", 9.0)):
+    for name, value in (
+        ("surge", 3.0),
+        ("repeat_days", 2),
+        ("hold_days", 2),
+        ("false_alarms", 9.0),
+    ):
         other = AlertMonitor(
             {"mood": head},
             {"complaints": {"mood": "bad"}},
@@ -297,7 +407,70 @@ def test_another_configuration_is_refused(head, monitor, surged, tmp_path):
         ).fit(items(0, 60, 2.0))
         with pytest.raises(RuntimeError, match=name):
             other.keep_state(path)
-    assert json.loads(path.read_bytes()[:-90])["state"]["alerts"]  # nothing lost
+    assert json.loads(path.read_bytes()[:-SEAL_LENGTH])["state"][
+        "alerts"
+    ]  # nothing lost
+
+
+def test_a_budget_that_no_chart_can_keep(head):
+    given = {"mood": head}, {"complaints": {"mood": "bad"}}
+    for wrong in (300.0, 1e-9):
+        made = AlertMonitor(*given, false_alarms=wrong)
+        with pytest.raises(ValueError, match=f"false_alarms={wrong:g} a year"):
+            made.fit(items(0, 30, 2.0))
+        with pytest.raises(ValueError, match="not fitted"):
+            made.update([])
+
+
+def test_two_monitors_on_one_state(fitted, surged, tmp_path):
+    """The second that writes is refused and takes nothing; after it has taken the file
+    up it goes on, and together they find what one finds."""
+    wanted = [a.id for a in copy.deepcopy(fitted).update(surged)]
+    path, cut = tmp_path / "state", len(surged) // 2
+    one, two = copy.deepcopy(fitted), copy.deepcopy(fitted)
+    one.keep_state(path), two.keep_state(path)
+    one.update(surged[:cut])
+    before = copy.deepcopy(two.state_)
+    with pytest.raises(RuntimeError, match="written by another monitor"):
+        two.update(surged[:cut])
+    assert two.state_ == before
+    two.keep_state(path).update(surged[cut:])
+    with pytest.raises(RuntimeError, match="written by another monitor"):
+        one.deliver(lambda alert: None)
+    assert [a.id for a in two.pending()] == wanted
+    path.unlink()  # whoever removes the file loses nothing of a monitor that runs
+    two.advance(START + 80 * DAY)
+    assert [a.id for a in copy.deepcopy(fitted).keep_state(path).pending()] == wanted
+
+
+def test_two_threads_on_one_monitor(fitted, surged):
+    monitor = copy.deepcopy(fitted)
+    read = monitor._series_of
+
+    def slow(texts):
+        if len(texts) < 20:  # the other thread comes first
+            monitor._series_of = read
+            monitor.update(surged)
+        return read(texts)
+
+    monitor._series_of = slow
+    with pytest.raises(RuntimeError, match="another thread"):
+        monitor.update(surged[:5])
+    assert monitor.state_["position"] == len(surged)
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c["state"].pop("levels"), lambda c: c["state"]["levels"].append(1),
+    lambda c: c.pop("state"), lambda c: c.update(state=[]),
+])  # fmt: skip
+def test_a_state_that_is_none(fitted, tmp_path, change):
+    path = tmp_path / "state"
+    copy.deepcopy(fitted).keep_state(path)
+    content = json.loads(path.read_bytes()[:-SEAL_LENGTH])
+    change(content)
+    write_sealed(path, json.dumps(content).encode())
+    with pytest.raises(RuntimeError, match="holds no state"):
+        copy.deepcopy(fitted).keep_state(path)
 
 
 def test_save_and_load(monitor, surged, tmp_path):
@@ -306,12 +479,14 @@ def test_save_and_load(monitor, surged, tmp_path):
     again = AlertMonitor.load(tmp_path / "m")
     again.heads = monitor.heads  # a Known head is saved as the classifier that it is
     assert again.charts_ == monitor.charts_ and again.series_ == monitor.series_
+    assert again.outages_ == monitor.outages_ and again._config() == monitor._config()
     path = tmp_path / "state"
     monitor.keep_state(path).update(surged[:50])
     again.keep_state(path)
     assert again.state_["position"] == 50
+    monitor._path = None  # two on one file are refused
     assert [a.id for a in again.update(surged[50:])] == [
-        a.id for a in copy.deepcopy(monitor).update(surged[50:])
+        a.id for a in monitor.update(surged[50:])
     ]
     with pytest.raises(FileNotFoundError):
         AlertMonitor.load(tmp_path / "nothing")

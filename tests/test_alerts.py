@@ -77,8 +77,8 @@ def test_a_design_is_the_smallest_limit_that_keeps_the_run(rates, surge):
 @pytest.mark.parametrize("limit", [30, 150, 450])
 @pytest.mark.parametrize("surge, c", [(1.3, 0.0), (2.0, 1.0), (4.0, 0.5)])
 def test_three_ways_to_the_run_length(surge, c, limit):
-    """Walking week after week (by a matrix up to 400 steps, by shifts above), the linear
-    system, and without weekdays the mean wait."""
+    """Walking week after week (by a matrix up to 400 steps, by shifts above), the
+    linear system, and without weekdays the mean wait."""
     for rates in (1.0, WEEK):
         chart = CountCusum(rates, surge, c, limit)
         given = chart._days(), chart.grid, limit

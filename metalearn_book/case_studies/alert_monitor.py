@@ -8,9 +8,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from datetime import timezone as fixed_zone
 from pathlib import Path
@@ -22,11 +21,12 @@ from ..book.patch import patch
 from .alerts import CountCusum
 from .few_shot_classifier import FewShotClassifier, text_key
 from ..data.arguments import choice, real, several, shown, switch, whole
-from ..data.files import made, open_saved, path_of, read_sealed
-from ..data.files import write_saved, write_sealed
+from ..data.files import SEAL_LENGTH, locked, made, open_saved, path_of
+from ..data.files import read_sealed, seal, write_saved, write_sealed
 from ..data.sources import load_dataset_by_name
 from ..foundations.encoders import fingerprint, load_encoder
 from ..foundations.estimators import is_blank
+from ..foundations.tasks import normalized_text
 
 # %% auto #0
 __all__ = ['DEMO_COMPANIES', 'apparent_surge', 'Item', 'Alert', 'AlertMonitor', 'alert_files', 'draw_items', 'demo']
@@ -45,9 +45,9 @@ def apparent_surge(
 class Item:
     """A text that came in.
 
-    time: with a time zone. id: that no other item has. entity: what it is about.
-    text: is read by the heads. title: shown in alerts, and may be empty.
-    ValueError for what is none of these."""
+    time: with a time zone. id: that no other item has. entity: what it is about; the
+    text need not name it. text: is read by the heads. title: shown in alerts, and may
+    be empty. ValueError for what is none of these."""
 
     time: datetime
     id: str
@@ -75,7 +75,8 @@ class Alert:
 
     time: of the text that made it ring. since: first day of the surge, most likely.
     count: texts since then, and expected: how many are usual. texts: (id, title) of at
-    most the last 50 of them. ValueError for a count below 1 or expected below 0."""
+    most the last 50 of them. previous: day of the series' ring before, or empty.
+    ValueError for a count below 1 or expected below 0."""
 
     id: str
     entity: str
@@ -85,15 +86,17 @@ class Alert:
     count: int
     expected: float
     texts: tuple = ()
+    previous: str = ""
 
     def __post_init__(self):
         whole("count", self.count), real("expected", self.expected, 0)
 
     def __str__(self) -> str:
         names = [title or f"text {name}" for name, title in self.texts[-3:]]
+        again = f" It rang before on {self.previous}." if self.previous else ""
         return (
             f"{self.entity}, {self.series}: {self.count} texts since {self.since}, "
-            f"{self.expected:.1f} are usual. The last: {'; '.join(names)}"
+            f"{self.expected:.1f} are usual.{again} The last: {'; '.join(names)}"
         )
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147ad03
@@ -104,11 +107,12 @@ class AlertMonitor:
     which a text needs. surge: size in the counts to look for, above 1. false_alarms: a
     year, of all series together. timezone: whose days are counted, such as
     "Europe/Paris". weekdays: rates of their own for each weekday, from 28 days of
-    history on. repeat_days: a text (or id) that an entity had in so many days before is
-    counted once. on_odd: "raise" or "skip" what can't be counted.
+    history on. repeat_days: the words of a text that an entity had in so many days
+    before are counted once; None: always. hold_days: of silence after an alert.
+    on_odd: "raise" or "skip" what can't be counted.
 
     After `fit`: `series_`, a list of (entity, series), `charts_`, one `CountCusum`
-    each, and `dispersion_`.
+    each, `dispersion_`, and `outages_`, days of the history that were left out.
     """
 
     def __init__(
@@ -119,7 +123,8 @@ class AlertMonitor:
         false_alarms: float = 4.0,
         timezone: str = "UTC",
         weekdays: bool = True,
-        repeat_days: int = 7,
+        repeat_days: int | None = 7,
+        hold_days: int = 7,
         on_odd: str = "raise",
     ):
         self.heads, self.watch = _checked_watch(heads, watch)
@@ -127,9 +132,11 @@ class AlertMonitor:
         self.false_alarms = real("false_alarms", false_alarms, above=0)
         self.timezone, self.zone = _zone(timezone)
         self.weekdays = switch("weekdays", weekdays)
-        self.repeat_days = whole("repeat_days", repeat_days, 0, 366)
+        always = repeat_days is None
+        self.repeat_days = None if always else whole("repeat_days", repeat_days, 0, 366)
+        self.hold_days = whole("hold_days", hold_days, 0, 366)
         self.on_odd = choice("on_odd", on_odd, ("raise", "skip"))
-        self.state_, self._path = None, None
+        self.state_, self._path, self._mark = None, None, None
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147c9df
 def _zone(name) -> tuple[str, object]:
@@ -163,7 +170,12 @@ def _checked_watch(heads, watch) -> tuple[dict, dict]:
                     f"watch[{series!r}] asks head {head!r} for {label!r}; it has the "
                     f"labels {known}, and the heads are {list(heads)}"
                 )
-    return dict(heads), {s: dict(w) for s, w in watch.items()}
+    own = lambda head, label: next(
+        v for v in heads[head].classes_.tolist() if v == label
+    )
+    return dict(heads), {
+        s: {h: own(h, v) for h, v in wanted.items()} for s, wanted in watch.items()
+    }
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1471d17
 @patch
@@ -175,10 +187,15 @@ def _day(self: AlertMonitor, item: Item) -> int:
 @patch
 def _is_new(self: AlertMonitor, state: dict, item: Item, day: int) -> bool:
     "Whether neither id nor text came before; notes both."
-    seen, again = state["seen"], (f"{item.entity}\n{text_key(item.text)}")
-    old = item.id in state["ids"] or day - seen.get(again, -(10**9)) <= self.repeat_days
+    old = item.id in state["ids"]
+    if self.repeat_days is not None:
+        words = normalized_text(item.text) or item.text
+        again = f"{item.entity}\n{text_key(words)}"
+        before = state["seen"].get(again, day - 10**9)
+        old = old or day - before <= self.repeat_days
+        state["seen"][again] = max(day, before)
     state["ids"].setdefault(item.id, day)
-    seen[again] = max(day, seen.get(again, day))
+    state["repeats"] += old
     return not old
 
 
@@ -193,13 +210,13 @@ def _series_of(self: AlertMonitor, texts: list[str]) -> list[list[str]]:
     return [[s for s, w in self.watch.items() if fits(w, i)] for i in rows]
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147e64d
-def _estimates(counts: np.ndarray, first: int, weekdays: bool):
+def _estimates(counts: np.ndarray, weekday: np.ndarray, weekdays: bool):
     "Weekly rates `(n, 1 or 7)` and dispersion of counts `(n, days)` of quiet days."
     n, days = counts.shape
     mean = np.maximum(counts.mean(1, keepdims=True), 0.05)
     factor, at = np.ones(1), np.zeros(days, int)
-    if weekdays and days >= 28:
-        at = (first - 1 + np.arange(days)) % 7  # ordinal 1 was a Monday
+    if weekdays and days >= 28 and len(set(weekday.tolist())) == 7:
+        at = weekday
         factor = np.array([counts[:, at == d].mean() for d in range(7)])
         factor = np.maximum(factor / max(factor.mean(), 1e-9), 0.05)
     expected = mean * factor[at]
@@ -209,61 +226,85 @@ def _estimates(counts: np.ndarray, first: int, weekdays: bool):
 
 
 @patch
+def _usual_texts(self: AlertMonitor, totals: np.ndarray, weekday: np.ndarray):
+    "Texts a day by weekday, and the days with none where more than 14 are usual."
+    by_day = self.weekdays and len(totals) >= 28
+    usual = [totals[weekday == d].mean() if by_day else totals.mean() for d in range(7)]
+    return [float(v) for v in usual], (totals == 0) & (np.array(usual)[weekday] > 14)
+
+
+@patch
 def _blank_state(self: AlertMonitor) -> dict:
     "What the monitor knows before its first text."
     n = len(self.series_)
     return {
-        "position": 0, "day": None, "any": False, "ids": {}, "seen": {},
-        "levels": [0] * n, "today": [0] * n, "rang": [False] * n,
+        "position": 0, "day": None, "any": False, "ids": {}, "seen": {}, "repeats": 0,
+        "levels": [0] * n, "today": [0] * n, "rang": [False] * n, "rest": [0] * n,
         "since": [None] * n, "counted": [0] * n, "texts": [[] for _ in range(n)],
-        "alerts": [], "sent": 0, "skipped": {}, "left_out": [],
+        "rung": [""] * n, "alerts": [], "sent": 0, "skipped": {}, "left_out": [],
         "outages": [],
     }  # fmt: skip
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147ea9b
 @patch
 def fit(self: AlertMonitor, history: Sequence[Item]) -> AlertMonitor:
-    """Find rates and thresholds by a quiet history -> self.
+    """Find rates and thresholds by a quiet history -> self, with an empty state.
 
     history: items of 14 days or more, in any order. ValueError for less, for a blank
-    text, and where no limit keeps the budget."""
+    text, and where no limit keeps the budget: nothing was changed then."""
     history = several("history", history, Item)
     if blank := [i for i, item in enumerate(history) if is_blank(item.text)]:
         raise ValueError(f"history[{blank[0]}] has a blank text; leave it out")
     order = sorted(history, key=lambda item: item.time)
     days = [self._day(item) for item in order]
     first, last = days[0], days[-1]
-    if last - first < 13:
-        raise ValueError(f"history has {last - first + 1} days; 14 or more are needed")
-    memory = {"ids": {}, "seen": {}}
+    for a, b, item in zip(days, days[1:], order[1:]):
+        if b - a > 31:
+            raise ValueError(
+                f"history has a gap of {b - a} days before {item.time} ({item.id!r}); "
+                "correct its time, or leave out one side of the gap"
+            )
+    memory = {"ids": {}, "seen": {}, "repeats": 0}
     new = [self._is_new(memory, item, d) for item, d in zip(order, days)]
+    kept = [(item, d) for item, d, is_new in zip(order, days, new) if is_new]
+    totals = np.bincount([d - first for _, d in kept], minlength=last - first + 1)
+    weekday = (first - 1 + np.arange(len(totals))) % 7  # ordinal 1 was a Monday
+    usual, dead = self._usual_texts(totals, weekday)
+    if (n := int((~dead).sum())) < 14:
+        raise ValueError(f"history has {n} days; 14 or more are needed")
     entities = sorted({item.entity for item in order})
     series = [(e, s) for e in entities for s in self.watch]
     row = {pair: i for i, pair in enumerate(series)}
-    kept = [(item, d) for item, d, is_new in zip(order, days, new) if is_new]
-    counts = np.zeros((len(series), last - first + 1), int)
+    counts = np.zeros((len(series), len(dead)), int)
     for (item, d), names in zip(kept, self._series_of([i.text for i, _ in kept])):
         for name in names:
             counts[row[item.entity, name], d - first] += 1
-    self._designed(series, counts, first, len(kept) / counts.shape[1])
+    self._designed(series, counts[:, ~dead], weekday[~dead])
+    self.outages_ = [date.fromordinal(first + int(i)) for i in np.flatnonzero(dead)]
+    self.texts_a_day_ = usual
     self.history_, self.state_ = (first, last), self._blank_state()
+    self._path = self._mark = None
     return self
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1472f4d
 @patch
-def _designed(self: AlertMonitor, series, counts, first: int, texts_a_day: float):
+def _designed(self: AlertMonitor, series: list, counts, weekday) -> None:
     "Charts for all series, and the fitted attributes."
-    rates, c = _estimates(counts, first, self.weekdays)
-    run, days = 365 * len(series) / self.false_alarms, counts.shape[1]
-    known, charts = {}, []
-    for week in rates:
-        key = tuple(float(v) for v in week)
+    rates, c = _estimates(counts, weekday, self.weekdays)
+    n, days = counts.shape
+    run, known = 365 * n / self.false_alarms - self.hold_days, {}
+    if not 2 <= run <= 1e7:
+        raise ValueError(
+            f"false_alarms={self.false_alarms:g} a year for {n} series leaves each of "
+            f"them {run:,.1f} days from the end of a hold of {self.hold_days} days to "
+            "the next false alarm; 2 to 10,000,000 can be kept"
+        )
+    for key in map(tuple, rates.tolist()):
         if key not in known:
             known[key] = CountCusum.design(key, self.surge, run, c, days)
-        charts.append(known[key])
-    self.series_, self.charts_, self.dispersion_ = series, charts, c
+    self.charts_ = [known[key] for key in map(tuple, rates.tolist())]
+    self.series_, self.dispersion_ = series, c
     self._row = {pair: i for i, pair in enumerate(series)}
-    self.texts_a_day_ = texts_a_day
 
 
 @patch
@@ -275,22 +316,24 @@ def _check_fitted(self: AlertMonitor) -> None:
 @patch
 def _close(self: AlertMonitor, state: dict) -> None:
     "The end of the open day."
-    day, charts = state["day"], self.charts_
-    if not state["any"] and self.texts_a_day_ > 14 and day > self.history_[1]:
+    day = state["day"]
+    if not state["any"] and self.texts_a_day_[(day - 1) % 7] > 14:
         state["outages"].append(day)  # exp(-14) is below one in a million
     else:
-        for i, chart in enumerate(charts):
+        for i, chart in enumerate(self.charts_):
             less = chart.references[(day - 1) % 7 % len(chart.references)]
             level = state["levels"][i] + chart.grid * state["today"][i] - less
-            level = 0 if state["rang"][i] else max(0, level)
-            state["levels"][i], state["today"][i] = level, 0
-            state["rang"][i] = False
+            rang, rest = state["rang"][i], state["rest"][i]
+            level = 0 if rang or rest else max(0, level)
+            state["rest"][i] = self.hold_days if rang else max(rest - 1, 0)
+            state["levels"][i], state["today"][i], state["rang"][i] = level, 0, False
             if level == 0:
                 state["since"][i], state["counted"][i] = None, 0
                 state["texts"][i] = []
     state["day"], state["any"] = day + 1, False
-    for name, keep in (("ids", max(self.repeat_days, 7)), ("seen", self.repeat_days)):
-        state[name] = {k: d for k, d in state[name].items() if d >= day - keep}
+    keep = self.repeat_days or 0
+    for name, n in (("ids", max(keep, 7)), ("seen", keep)):
+        state[name] = {k: d for k, d in state[name].items() if d >= day - n}
 
 
 @patch
@@ -313,6 +356,8 @@ def _usual(self: AlertMonitor, i: int, since: int, day: int) -> float:
 def _count(self: AlertMonitor, state: dict, i: int, item: Item) -> None:
     "One more text of a series, and an alert where it takes the level across."
     chart, day = self.charts_[i], state["day"]
+    if state["rest"][i]:
+        return
     if state["since"][i] is None:
         state["since"][i] = day
     state["today"][i] += 1
@@ -329,8 +374,10 @@ def _count(self: AlertMonitor, state: dict, i: int, item: Item) -> None:
         "entity": entity, "series": series, "time": item.time.isoformat(),
         "since": date.fromordinal(since).isoformat(), "count": state["counted"][i],
         "expected": self._usual(i, since, day), "texts": state["texts"][i],
+        "previous": state["rung"][i],
     }  # fmt: skip
     state["alerts"].append(alert)
+    state["rung"][i] = date.fromordinal(day).isoformat()
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147f744
 @patch
@@ -342,10 +389,11 @@ def _odd(self: AlertMonitor, state: dict, item: Item, day: int) -> str | None:
         return "unknown entity"
     if day <= self.history_[1]:
         return "from the time of the history"
-    ahead = 0 if state["day"] is None else day - state["day"]
-    if ahead < 0:
+    if day < (state["day"] or 0):
         return "its day is closed"
-    return "more than a year ahead" if ahead > 366 else None
+    ahead = day - (state["day"] or self.history_[1])
+    far = "more than 31 days ahead; call advance first if its time is right"
+    return far if ahead > 31 else None
 
 
 @patch
@@ -354,6 +402,7 @@ def _taken(self: AlertMonitor, state: dict, item: Item) -> bool | str:
     day = self._day(item)
     state["position"] += 1
     if item.id in state["ids"]:
+        state["repeats"] += 1
         return False
     if why := self._odd(state, item, day):
         state["skipped"][why] = state["skipped"].get(why, 0) + 1
@@ -369,14 +418,14 @@ def update(self: AlertMonitor, items: Sequence[Item]) -> list[Alert]:
     """Take in items in the order of their days -> the new alerts.
 
     Within a day the order is free. ValueError where `on_odd` is "raise" and an item
-    can't be counted: nothing of the batch was taken then. OSError where the file of
-    the state can't be written: nothing was taken either."""
+    can't be counted, OSError where the file of the state can't be written, RuntimeError
+    where another process or thread changed the state: nothing of the batch was taken
+    then."""
     self._check_fitted()
-    items = several("items", items, Item, least=0)
+    items, before = several("items", items, Item, least=0), self.state_
     texts = list({i.text: None for i in items if not is_blank(i.text)})
     names = dict(zip(texts, self._series_of(texts)))
-    state = copy.deepcopy(self.state_)
-    before = {alert["id"] for alert in state["alerts"]}
+    state, old = copy.deepcopy(before), {alert["id"] for alert in before["alerts"]}
     for i, item in enumerate(items):
         new = self._taken(state, item)
         if isinstance(new, str) and self.on_odd == "raise":
@@ -386,20 +435,24 @@ def update(self: AlertMonitor, items: Sequence[Item]) -> list[Alert]:
             )
         for name in names[item.text] if new is True else ():
             self._count(state, self._row[item.entity, name], item)
-    self._keep(state)
-    return [_alert(a) for a in state["alerts"] if a["id"] not in before]
+    self._keep(state, before)
+    return [_alert(a) for a in state["alerts"] if a["id"] not in old]
 
 
 @patch
 def advance(self: AlertMonitor, time: datetime) -> None:
     """Tell that time has passed without a text: closes all days before that of `time`.
-    Nothing happens where it lies in the past."""
+
+    Nothing happens where it lies in the past. ValueError for more than a year after the
+    last text: rates that old are to be fitted anew."""
     self._check_fitted()
-    day = self._day(Item(time, "now", "", ""))
-    state = copy.deepcopy(self.state_)
-    if state["day"] is not None and day > state["day"]:
+    day, before = self._day(Item(time, "now", "", "")), self.state_
+    state, open_day = copy.deepcopy(before), before["day"] or self.history_[1]
+    if day - open_day > 366:
+        raise ValueError(f"{time} is more than a year ahead; fit the monitor anew")
+    if day > open_day:
         self._until(state, day)
-        self._keep(state)
+        self._keep(state, before)
 
 
 def _alert(row: dict) -> Alert:
@@ -407,22 +460,43 @@ def _alert(row: dict) -> Alert:
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1473763
 @patch
-def _keep(self: AlertMonitor, state: dict) -> None:
+def _keep(self: AlertMonitor, state: dict, before: dict) -> None:
     "Write the state, if there is a file for it, and then take it on."
-    if self._path is not None:
-        content = {"config": self._config(), "state": state}
-        text = json.dumps(content, ensure_ascii=False)
-        write_sealed(self._path, text.encode("utf-8", "surrogatepass"))
-    self.state_ = state
+    if self._path is None:
+        self._check_alone(before)
+        self.state_ = state
+        return
+    content = {"config": self._config(), "state": state}
+    text = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(self._path.parent):
+        self._check_alone(before)
+        write_sealed(self._path, text)
+        self.state_, self._mark = state, seal(text)
 
 
+@patch
+def _check_alone(self: AlertMonitor, before: dict) -> None:
+    "RuntimeError where another thread or process changed the state."
+    if self.state_ is not before:
+        raise RuntimeError("another thread changed this monitor; nothing was taken")
+    if self._path is None or not self._path.exists():
+        return
+    if self._path.read_bytes()[-SEAL_LENGTH:] != self._mark:
+        raise RuntimeError(
+            f"{self._path} was written by another monitor in the meantime; nothing was "
+            "taken. Let one process write a state, or take the new one up by keep_state"
+        )
+
+# %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147c0f1
 @patch
 def _config(self: AlertMonitor) -> dict:
     "All that the numbers of a state depend on, as JSON has it."
     return {
         "surge": self.surge, "false_alarms": self.false_alarms,
         "timezone": self.timezone, "weekdays": self.weekdays,
-        "repeat_days": self.repeat_days, "watch": repr(sorted(self.watch.items())),
+        "repeat_days": self.repeat_days, "hold_days": self.hold_days,
+        "watch": repr(sorted(self.watch.items())),
         "heads": {n: _head_print(h) for n, h in self.heads.items()},
         "series": [list(pair) for pair in self.series_], "history": list(self.history_),
         "charts": [[list(c.rates), c.dispersion, c.limit] for c in self.charts_],
@@ -448,16 +522,30 @@ def keep_state(self: AlertMonitor, path: str | Path) -> AlertMonitor:
     RuntimeError where it is damaged, or of a monitor with other settings: the message
     says which, and nothing was changed."""
     self._check_fitted()
-    path = path_of(path)
+    path, held = path_of(path).absolute(), (self._path, self._mark)
     if not path.exists():
-        self._path = path
-        self._keep(self.state_)
+        self._path, self._mark = path, None
+        try:
+            self._keep(self.state_, self.state_)
+        except BaseException:
+            self._path, self._mark = held
+            raise
         return self
     remedy = "Give another path to begin anew, or take a good copy"
     content = read_sealed(path, "state of an AlertMonitor", remedy)
+    self.state_ = self._checked_state(path, content, remedy)
+    self._path, self._mark = path, seal(content)
+    return self
+
+
+@patch
+def _checked_state(self: AlertMonitor, path: Path, content: bytes, remedy: str) -> dict:
+    "The state in a file; RuntimeError where it is not one of this monitor."
     try:
         found = json.loads(content.decode("utf-8", "surrogatepass"))
         config, state = found["config"], found["state"]
+        sizes = [len(state[k]) for k, v in self._blank_state().items()
+                 if isinstance(v, list) and v]  # fmt: skip
     except (ValueError, KeyError, TypeError) as e:
         raise RuntimeError(f"{path} holds no state of an AlertMonitor. {remedy}") from e
     own = json.loads(json.dumps(self._config()))
@@ -467,8 +555,9 @@ def keep_state(self: AlertMonitor, path: str | Path) -> AlertMonitor:
             "alerts that are not sent are still in it: start with the old settings and "
             f"deliver them. {remedy}"
         )
-    self.state_, self._path = state, path
-    return self
+    if set(sizes) != {len(self.series_)}:
+        raise RuntimeError(f"{path} holds no state of an AlertMonitor. {remedy}")
+    return state
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a14728ae
 @patch
@@ -489,10 +578,11 @@ def deliver(self: AlertMonitor, send: Callable[[Alert], object]) -> int:
     sent = 0
     for alert in self.pending():
         send(alert)
-        state = copy.deepcopy(self.state_)
+        before = self.state_
+        state = copy.deepcopy(before)
         state["alerts"] = [a for a in state["alerts"] if a["id"] != alert.id]
         state["sent"] += 1
-        self._keep(state)
+        self._keep(state, before)
         sent += 1
     return sent
 
@@ -513,7 +603,8 @@ def alert_files(folder: str | Path) -> Callable[[Alert], bool]:
     return send
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a14711c5
-_SETTINGS = ("surge", "false_alarms", "timezone", "weekdays", "repeat_days", "on_odd")
+_SETTINGS = ("surge", "false_alarms", "timezone", "weekdays", "repeat_days",
+             "hold_days", "on_odd")  # fmt: skip
 
 
 @patch
@@ -524,6 +615,7 @@ def save(self: AlertMonitor, folder: str | Path) -> Path:
     about = {name: getattr(self, name) for name in _SETTINGS} | {
         "watch": self.watch, "heads": list(self.heads), "series": self.series_,
         "history": self.history_, "texts_a_day": self.texts_a_day_,
+        "outages": [day.isoformat() for day in self.outages_],
         "dispersion": self.dispersion_, "charts": [asdict(c) for c in self.charts_],
     }  # fmt: skip
 
@@ -549,6 +641,7 @@ def load(cls: AlertMonitor, folder: str | Path) -> AlertMonitor:
                     for c in about["charts"]]  # fmt: skip
     self._row = {pair: i for i, pair in enumerate(self.series_)}
     self.dispersion_, self.texts_a_day_ = about["dispersion"], about["texts_a_day"]
+    self.outages_ = [date.fromisoformat(day) for day in about["outages"]]
     self.history_, self.state_ = tuple(about["history"]), self._blank_state()
     return self
 
@@ -612,10 +705,11 @@ def demo() -> None:
     "Fit a monitor on generated texts, let it read a month with a surge, show alerts."
     head, kind, history, stream = _demo_parts(30)
     watch = {kind: {"topic": kind}}
-    monitor = AlertMonitor({"topic": head}, watch, false_alarms=2.0, repeat_days=0)
+    monitor = AlertMonitor({"topic": head}, watch, false_alarms=2.0, repeat_days=None)
     monitor.fit(history)
     print(f"history: {len(history)} texts; stream: {len(stream)} texts of 30 days")
     print(f"requests of the kind {kind!r} rise fourfold for {DEMO_COMPANIES[1]} from "
-          "2026-03-12 on")  # fmt: skip
-    monitor.update(stream)
+          f"2026-03-12 on; after an alert a series is silent for {monitor.hold_days} "
+          "days")  # fmt: skip
+    monitor.update([replace(item, title=item.text) for item in stream])
     monitor.deliver(lambda alert: print(f"ALERT {alert.time[:16]} {alert}"))

@@ -305,8 +305,8 @@ def design(
     """The chart with the smallest limit that keeps a run length.
 
     rates, surge, dispersion: as of `CountCusum`. run_length: days between two false
-    alarms, 2 to 10,000,000. history: days that the rates were estimated from, 14 or more;
-    None: they are known. ValueError where no limit keeps it."""
+    alarms, 2 to 10,000,000. history: days that the rates were estimated from, 14 or
+    more; None: they are known. ValueError where no limit keeps it."""
     days = real("run_length", run_length, 2, 10_000_000)
     history = history if history is None else whole("history", history, 14)
     chart, low, high = cls(rates, surge, dispersion), 0, 4001

@@ -74,10 +74,13 @@ RECIPES = {
             "count": 3,
             "expected": 1.0,
             "texts": (("1", "title"),),
+            "previous": "",
         },
         use=str,
-        kinds={n: "leave" for n in ("id", "entity", "series", "time", "since")}
-        | {"texts": "leave"},
+        kinds={
+            n: "leave"
+            for n in ("id", "entity", "series", "time", "since", "texts", "previous")
+        },
     ),
     M + "AlertMonitor": R(
         lambda: {
@@ -88,6 +91,7 @@ RECIPES = {
             "timezone": "UTC",
             "weekdays": True,
             "repeat_days": 7,
+            "hold_days": 7,
             "on_odd": "raise",
         },
         use=lambda made: made.fit(history()).charts_,
