@@ -73,10 +73,10 @@ class Alert:
     """One ring of a series. Its id depends on series and day alone, so that a receiver
     knows an alert that is sent again.
 
-    time: of the text that made it ring. since: first day of the surge, most likely.
-    count: texts since then, and expected: how many are usual. texts: (id, title) of at
-    most the last 50 of them. previous: day of the series' ring before, or empty.
-    ValueError for a count below 1 or expected below 0."""
+    entity, series: what rang. time: of the text that made it ring. since: first day of
+    the surge, most likely. count: texts since then, and expected: how many are usual.
+    texts: (id, title) of at most the last 50 of them. previous: day of the series' ring
+    before, or empty. ValueError for a count below 1 or expected below 0."""
 
     id: str
     entity: str
@@ -649,9 +649,9 @@ def load(cls: AlertMonitor, folder: str | Path) -> AlertMonitor:
 def draw_items(
     texts: Mapping[str, Sequence[str]],  # kind -> its texts
     rates: Mapping[str, float],  # kind -> texts a day of each entity
-    entities: Sequence[str],
-    first: date,
-    days: int,
+    entities: Sequence[str],  # their names
+    first: date,  # day of the stream
+    days: int,  # how many
     rng: np.random.Generator,
     surge: tuple | None = None,  # (entity, kind, factor, first day of it)
 ) -> list[Item]:
@@ -682,6 +682,7 @@ def draw_items(
             for i, (t, e, text, kind) in enumerate(found)]  # fmt: skip
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a14772c1
+#: the invented companies of the demonstration
 DEMO_COMPANIES = ("Alder Bank", "Birch Telecom", "Cedar Travel")
 
 

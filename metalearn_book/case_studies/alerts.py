@@ -232,12 +232,12 @@ def delay(self: CountCusum, surge: float | None = None) -> float:
 # %% ../../nbs/case_studies/45_alerts.ipynb #a145aa3f
 def draw_counts(
     rates: Sequence[float],  # one, or seven from Monday on
-    n_series: int,
-    days: int,
+    n_series: int,  # how many
+    days: int,  # of each, the first a Monday
     rng: np.random.Generator,
     dispersion: float = 0.0,  # c
     surge: float = 1.0,  # factor of the rate from day `start` on
-    start: int = 0,
+    start: int = 0,  # day from which the surge lasts
 ) -> np.ndarray:  # (n_series, days), whole numbers
     "Independent daily counts, Eq. (AL-2). ValueError for what can't be drawn."
     rates = CountCusum(rates, 2.0).rates
