@@ -111,6 +111,7 @@ def test_one_day_is_one_day_in_every_zone(head):
     [
         ({"entity": "Nobody"}, "unknown entity"),
         ({"text": "  "}, "blank text"),
+        ({"text": "bad \ud83d"}, "half a character"),
         ({"time": START + 3 * DAY}, "time of the history"),
         ({"time": START + 61 * DAY}, "its day is closed"),
     ],
@@ -274,6 +275,8 @@ def test_times_need_a_zone():
         Item(datetime(2026, 1, 1), "1", "Alder", "hello")
     with pytest.raises(ValueError, match="time zone"):
         Item("2026-01-01", "1", "Alder", "hello")
+    with pytest.raises(ValueError, match="time zone"):
+        Item(datetime(9999, 12, 31, tzinfo=timezone.utc), "1", "Alder", "hello")
 
 
 @pytest.mark.parametrize(
@@ -507,6 +510,18 @@ def test_the_apparent_surge():
     assert apparent_surge(3, 1.0) == 3 and apparent_surge(3, 0.0) == 1
     with pytest.raises(ValueError, match="precision"):
         apparent_surge(3, 1.1)
+
+
+@pytest.mark.parametrize(
+    "texts, surge, word",
+    [({"a": []}, None, "no texts"), ({"a": ["x"]}, ("F", "a", 2.0, 1), "surge must be"),
+     ({"a": ["x"]}, ("E", "b", 2.0, 1), "surge must be"),
+     ({"a": ["x"]}, ("E", "a"), "surge must be")],
+)  # fmt: skip
+def test_draw_items_refuses_a_surge_of_nobody(texts, surge, word):
+    given = {"a": 1.0}, ["E"], START.date(), 3, np.random.default_rng(0)
+    with pytest.raises(ValueError, match=word):
+        draw_items(texts, *given, surge)
 
 
 def test_draw_items_refuses_what_does_not_fit():

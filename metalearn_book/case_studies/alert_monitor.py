@@ -59,10 +59,12 @@ class Item:
         for name in ("id", "entity", "text", "title"):
             if not isinstance(value := getattr(self, name), str):
                 raise ValueError(f"{name} must be a text, got {shown(value)}")
-        if not isinstance(self.time, datetime) or self.time.utcoffset() is None:
+        given = self.time
+        real_time = isinstance(given, datetime) and given == given  # pandas' NaT is not
+        if not real_time or given.utcoffset() is None or not 1 < given.year < 9999:
             raise ValueError(
                 "time must be a datetime with a time zone, such as datetime.now("
-                f"timezone.utc), got {shown(self.time)}"
+                f"timezone.utc), got {shown(given)}"
             )
         if is_blank(self.id):
             raise ValueError(f"id must not be blank, got {self.id!r}")
@@ -368,7 +370,7 @@ def _count(self: AlertMonitor, state: dict, i: int, item: Item) -> None:
     if level < chart.limit or state["rang"][i]:
         return
     state["rang"][i], (entity, series) = True, self.series_[i]
-    since, name = state["since"][i], f"{entity}\n{series}\n{day}"
+    since, name = state["since"][i], json.dumps([entity, series, day])
     alert = {
         "id": hashlib.sha256(name.encode()).hexdigest()[:16],
         "entity": entity, "series": series, "time": item.time.isoformat(),
@@ -380,11 +382,16 @@ def _count(self: AlertMonitor, state: dict, i: int, item: Item) -> None:
     state["rung"][i] = date.fromordinal(day).isoformat()
 
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147f744
+def _is_readable(text: str) -> bool:
+    "Whether a text has words and whole characters."
+    return not is_blank(text) and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 @patch
 def _odd(self: AlertMonitor, state: dict, item: Item, day: int) -> str | None:
     "Why an item can't be counted; None if it can."
-    if is_blank(item.text):
-        return "blank text"
+    if not _is_readable(item.text):
+        return "blank text, or half a character in it"
     if (item.entity, next(iter(self.watch))) not in self._row:
         return "unknown entity"
     if day <= self.history_[1]:
@@ -423,7 +430,7 @@ def update(self: AlertMonitor, items: Sequence[Item]) -> list[Alert]:
     then."""
     self._check_fitted()
     items, before = several("items", items, Item, least=0), self.state_
-    texts = list({i.text: None for i in items if not is_blank(i.text)})
+    texts = list({i.text: None for i in items if _is_readable(i.text)})
     names = dict(zip(texts, self._series_of(texts)))
     state, old = copy.deepcopy(before), {alert["id"] for alert in before["alerts"]}
     for i, item in enumerate(items):
@@ -665,6 +672,12 @@ def draw_items(
         raise ValueError("first must be a date and rng a numpy Generator")
     if set(rates) != set(texts):
         raise ValueError(f"rates and texts have kinds {set(rates)} and {set(texts)}")
+    if empty := [k for k, some in texts.items() if not len(some)]:
+        raise ValueError(f"there are no texts of the kinds {empty}")
+    if surge and (len(surge) != 4 or surge[0] not in entities or surge[1] not in rates):
+        raise ValueError(
+            f"surge must be (entity, kind, factor, first day), got {surge}"
+        )
     rates = {k: real(f"rates[{k!r}]", v, 0, 10_000) for k, v in rates.items()}
     start = datetime(first.year, first.month, first.day, tzinfo=fixed_zone.utc)
     for day in range(days):
