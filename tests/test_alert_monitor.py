@@ -14,7 +14,8 @@ from kills import killed_at, linux
 from shared import few_intents
 
 from metalearn_book.case_studies.alert_monitor import AlertMonitor, Item, alert_files
-from metalearn_book.case_studies.alert_monitor import apparent_surge, demo, draw_items
+from metalearn_book.case_studies.alert_monitor import _charts, apparent_surge, demo
+from metalearn_book.case_studies.alert_monitor import draw_items
 from metalearn_book.case_studies.few_shot_classifier import FewShotClassifier
 from metalearn_book.data.files import SEAL_LENGTH, write_sealed
 from metalearn_book.foundations.encoders import load_encoder
@@ -504,6 +505,17 @@ def test_weekdays_are_found(head):
     made = AlertMonitor({"mood": head}, {"a": {"mood": "bad"}}).fit(found)
     rates = made.charts_[0].rates
     assert len(rates) == 7 and max(rates[5:]) < 0.4 * min(rates[:5])
+
+
+@pytest.mark.parametrize("hold", [0, 7])
+def test_charts_spend_the_budget_together(hold):
+    "Never more than it, and of twenty unequal series nearly all of it."
+    rates = np.linspace(0.5, 1.5, 20)[:, None]
+    charts = _charts(rates, 2.0, 500.0, 0.0, 365, hold)
+    alarms = [1 / (1 / c._expected_rate(365) + hold) for c in charts]
+    assert 0.99 < sum(alarms) * (500 + hold) / 20 <= 1 + 1e-9
+    [alone] = _charts(rates[:1], 2.0, 500.0, 0.0, 365, hold)
+    assert 1 / alone._expected_rate(365) >= 500
 
 
 def test_the_apparent_surge():

@@ -288,23 +288,38 @@ def fit(self: AlertMonitor, history: Sequence[Item]) -> AlertMonitor:
     self._path = self._mark = None
     return self
 
+# %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147c4a7
+def _charts(rates, surge: float, run: float, c: float, days: int, hold: int) -> list:
+    "A chart for each row of rates; together they keep the budget of their runs."
+    known, charts = {}, []
+    for key in map(tuple, rates.tolist()):
+        if key not in known:
+            chart = CountCusum.design(key, surge, run, c, days)
+            pair = chart, replace(chart, limit=max(chart.limit - 1, 1))
+            alarms = [one._expected_rate(days) for one in pair]
+            known[key] = pair, [1 / (1 / v + hold) if v > 0 else 0.0 for v in alarms]
+    found = [known[key] for key in map(tuple, rates.tolist())]
+    left = len(found) / (run + hold) - sum(alarms[0] for _, alarms in found)
+    for pair, (few, more) in found:
+        lower = more - few <= left
+        left -= (more - few) * lower
+        charts.append(pair[lower])
+    return charts
+
 # %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1472f4d
 @patch
 def _designed(self: AlertMonitor, series: list, counts, weekday) -> None:
     "Charts for all series, and the fitted attributes."
     rates, c = _estimates(counts, weekday, self.weekdays)
     n, days = counts.shape
-    run, known = 365 * n / self.false_alarms - self.hold_days, {}
+    run = 365 * n / self.false_alarms - self.hold_days
     if not 2 <= run <= 1e7:
         raise ValueError(
             f"false_alarms={self.false_alarms:g} a year for {n} series leaves each of "
             f"them {run:,.1f} days from the end of a hold of {self.hold_days} days to "
             "the next false alarm; 2 to 10,000,000 can be kept"
         )
-    for key in map(tuple, rates.tolist()):
-        if key not in known:
-            known[key] = CountCusum.design(key, self.surge, run, c, days)
-    self.charts_ = [known[key] for key in map(tuple, rates.tolist())]
+    self.charts_ = _charts(rates, self.surge, run, c, days, self.hold_days)
     self.series_, self.dispersion_ = series, c
     self._row = {pair: i for i, pair in enumerate(series)}
 
