@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -27,105 +27,106 @@ from metalearn_book.case_studies.entity_sentiment import EntitySentiment
 from metalearn_book.case_studies.entity_sentiment import entity_mentions, macro_f1
 from metalearn_book.case_studies.entity_sentiment import mention_vectors
 from metalearn_book.case_studies.entity_sentiment import tune_mentions
-from metalearn_book.case_studies.sentiment import DomainTasks, outer_optimizer
-from metalearn_book.case_studies.sentiment import review_learners, short_sentences
+from metalearn_book.case_studies.sentiment import METHODS, DomainMethods, chosen_rates
+from metalearn_book.case_studies.sentiment import short_sentences
 from metalearn_book.case_studies.text_classification import draw_shots, fit_head
-from metalearn_book.case_studies.text_meta_training import lower_states
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.foundations.encoders import load_encoder
 from metalearn_book.foundations.measuring import Evaluation, evaluate, over_seeds
-from metalearn_book.foundations.measuring import paired_difference
-from metalearn_book.foundations.training import Update, meta_train
-from metalearn_book.optimization.maml import AtSteps
+from metalearn_book.foundations.measuring import paired_difference, t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
-#: the defaults of the package; the chapters search around them, on source domains and
-#: on validation texts
-INNER_LR, INNER_STEPS, LR = 0.02, 5, 3e-4
-SHOTS, BATCH, START_STEPS = (1, 5, 25), 2, 120
-TRAINED = ("multi-task", "class means, meta-trained", "ridge, meta-trained", "MAML")
+#: of entities: the defaults of the package, which chapter 43 finds on validation texts
+SHOTS, N_QUERY, BATCH, START_STEPS, PENALTY = (1, 5, 25), 25, 2, 120, 1e-3
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
-FROZEN = "vector of the text, frozen"
-Cell = tuple[str, dict]
+DOMAINS = ["amazon", "imdb", "yelp"]
+Cell = tuple[str, Callable[[], object]]
+FROZEN, NEAR, TEXT = (
+    "vector of the text, frozen",
+    "text and surroundings, frozen",
+    "vector of the text, tuned",
+)
 
 
 # ------------------------------------------------------------------ reviews
 
 
-def reviews_of(seed: int, outer: int, episodes: int) -> Iterator[tuple[str, object]]:
-    "Each domain as the new one: name of the cell, and what measures it."
-    encoder = load_encoder("minilm")
-    pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
-    domains, made = sorted(set(pool.row_domains)), {}
-    y = torch.tensor([int(v == "positive") for v in pool.labels])
+class Reviews:
+    "Each domain as the new one, by methods whose rates the two others chose."
 
-    def measure(target: str, number: int) -> dict:
-        if not made:  # states of all sentences, once
-            made.update(lower_states(encoder, pool.texts, n_top=1))
-        sources = [d for d in domains if d != target]
-        tasks = lambda k, n, of: DomainTasks(made, y, pool.row_domains, k, n, of)
-        torch.manual_seed(seed)
-        learners = review_learners(encoder, INNER_LR, INNER_STEPS)
-        for name in TRAINED:
-            shares = (1, 9) if name == "multi-task" else (5, 5)
-            update = Update(optimizer=outer_optimizer(learners[name], 1e-4, 0.05))
-            some = {"steps": outer, "tasks_per_step": BATCH, "update": update}
-            of = tasks(*shares, sources)
-            meta_train(learners[name], of, seed=seed, progress=False, **some)
-        one = learners.pop("multi-task")
-        learners["multi-task, not adapted"] = AtSteps(one, 0)
-        learners["multi-task, tuned"] = AtSteps(one, INNER_STEPS)
-        at = 1000 + 10 * number + seed
-        return {
-            name: {
+    def __init__(self, outer: int, episodes: int):
+        self.outer, self.episodes, self.methods = outer, episodes, None
+
+    def prepare(self) -> DomainMethods:
+        if self.methods is None:
+            encoder = load_encoder("minilm")
+            pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
+            y = torch.tensor([int(v == "positive") for v in pool.labels])
+            more = pool.texts, y, pool.row_domains, self.outer
+            self.methods = DomainMethods(encoder, *more)
+        return self.methods
+
+    def rates(self, target: str) -> dict:
+        "The best value of each method on one source, after it learned from the other."
+        found = self.prepare().search(*self.sources(target))
+        return chosen_rates(found)
+
+    def sources(self, target: str) -> list[str]:
+        return [d for d in DOMAINS if d != target]
+
+    def measure(self, target: str, seed: int, rates: dict) -> dict:
+        methods, sources = self.prepare(), self.sources(target)
+        at, found = 1000 + 10 * DOMAINS.index(target) + seed, {}
+        for name in METHODS:
+            learner = methods.learner(name, sources, rates, seed)
+            found[name] = {
                 str(k): evaluate(
                     learner,
-                    tasks(k, 10, [target]),
-                    episodes,
+                    methods.tasks([target], k, N_QUERY),
+                    self.episodes,
                     seed=at,
                     tasks_per_batch=BATCH,
                 ).values.tolist()
                 for k in SHOTS
             }
-            for name, learner in learners.items()
-        }
+        return found
 
-    for number, target in enumerate(domains):
-        yield (
-            f"reviews, {target}, seed {seed}",
-            lambda t=target, n=number: measure(t, n),
-        )
+    def cells(self, cells: dict, seed: int) -> Iterator[Cell]:
+        for target in DOMAINS:
+            name = f"rates, {target}"
+            yield name, lambda t=target: self.rates(t)
+            yield (
+                f"reviews, {target}, seed {seed}",
+                lambda t=target, n=name: self.measure(t, seed, cells[n]),
+            )
 
 
 def of_reviews(cells: dict) -> dict:
-    "Means over all runs, and paired differences to fine-tuning the pretrained top."
-    runs = [v for k, v in cells.items() if k.startswith("reviews")]
+    """Means over all runs, and paired differences to training on the sources without
+    adaptation and to tuning the pretrained top."""
+    runs = [v for k, v in cells.items() if k.startswith("reviews, ")]
     if len(runs) < 2:
         return {}
 
-    def read(run: int, name: str, k: str) -> Evaluation:
-        return Evaluation(torch.tensor(runs[run][name][k]), run, BATCH, (0, 1))
+    def read(run: int, name: str, k: int) -> Evaluation:
+        return Evaluation(torch.tensor(runs[run][name][str(k)]), run, BATCH, (0, 1))
 
-    names, every = list(runs[0]), range(len(runs))
+    every = range(len(runs))
+
+    def ahead(name: str, of: str, k: int):
+        pairs = [paired_difference(read(r, name, k), read(r, of, k)) for r in every]
+        return over_seeds(pairs)
+
     table = {
-        n: {str(k): over_seeds([read(r, n, str(k)) for r in every]) for k in SHOTS}
-        for n in names
+        n: {str(k): over_seeds([read(r, n, k) for r in every]) for k in SHOTS}
+        for n in METHODS
     }
-    ahead = {
-        n: {
-            str(k): over_seeds(
-                [
-                    paired_difference(read(r, n, str(k)), read(r, "tuned", str(k)))
-                    for r in every
-                ]
-            )
-            for k in SHOTS
-        }
-        for n in names
-        if n != "tuned"
+    differences = {
+        of: {n: {str(k): ahead(n, of, k) for k in SHOTS} for n in METHODS if n != of}
+        for of in ("multi-task, not adapted", "tuned", "sources and support, frozen")
     }
-    return {"reviews": table, "reviews ahead": ahead}
+    return {"reviews": table, "reviews ahead of": differences}
 
 
 # ----------------------------------------------------------------- entities
@@ -151,7 +152,7 @@ class Entities:
         if seed not in self.starts:
             pool = short_sentences(load_dataset_by_name("uci_sentiment"), self.encoder)
             y = torch.tensor([int(v == "positive") for v in pool.labels])
-            more = {"steps": START_STEPS, "lr": LR, "seed": seed}
+            more = {"steps": START_STEPS, "seed": seed}
             self.starts = {
                 seed: tune_mentions(self.encoder, pool.texts, y, 2, **more)[0]
             }
@@ -171,30 +172,28 @@ class Entities:
         y = torch.tensor([self.classes.index(self.labels[i]) for i in rows])
         if "frozen" in method:  # what EntitySentiment does with tune="none"
             z = self.frozen(method == FROZEN)
-            weight, bias = fit_head(z[rows], y, 3, "logistic", None, 1e-3)
+            weight, bias = fit_head(z[rows], y, 3, "logistic", None, PENALTY)
             found = (z[self.test] @ weight.T + bias).argmax(1).tolist()
             return "".join(map(str, found))
-        asked = lambda some: [self.mentions[i] for i in some]
+        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
+        asked = lambda some: [view(self.mentions[i]) for i in some]
         encoder = self.start(seed) if method == FROM_REVIEWS else self.encoder
-        model = EntitySentiment(encoder, lr=LR, seed=seed)
+        model = EntitySentiment(encoder, seed=seed)
         model.fit(asked(rows), [self.labels[i] for i in rows])
         found = model.predict(asked(self.test)).tolist()
         return "".join(str(self.classes.index(v)) for v in found)
 
-    def cells(self, seed: int) -> Iterator[tuple[str, object]]:
+    def cells(self, seed: int) -> Iterator[Cell]:
         for k in (80, 20, 5):
-            for method in (
-                FROZEN,
-                "text and surroundings, frozen",
-                TUNED,
-                FROM_REVIEWS,
-            ):
+            for method in (FROZEN, NEAR, TUNED, TEXT, FROM_REVIEWS):
+                if (method, k) == (TEXT, 5):
+                    continue  # a check on what the entity adds, where it can add
                 name = f"entities, {method} | {k} | seed {seed}"
                 yield name, lambda m=method, k=k: self.answers(m, k, seed)
 
     def summary(self, cells: dict) -> dict:
-        """Macro F1 of all seeds together, and paired differences on the seeds that both
-        have, by resampling texts."""
+        """Macro F1 of each method, paired differences on the seeds that both have, and
+        the same on the mentions whose text has another label too."""
         found = {}
         for name, said in cells.items():
             if name.startswith("entities, "):
@@ -202,29 +201,53 @@ class Entities:
                 found.setdefault(method, {}).setdefault(k, {})[seed] = said
         most = str(self.classes.index(max(self.gold, key=self.gold.count)))
         always = {k: {"all": most * len(self.gold)} for k in found[FROZEN]}
+        order = lambda row: sorted(row.items(), key=lambda item: int(item[0]))
         table = {
-            method: {k: self.score(runs) for k, runs in row.items()}
+            method: {k: self.score(runs) for k, runs in order(row)}
             for method, row in ({"majority": always} | found).items()
         }
         ahead = {
-            method: {
-                k: self.score(runs, found[FROZEN][k])
-                for k, runs in row.items()
-                if runs.keys() & found[FROZEN].get(k, {}).keys()
+            of: {
+                method: {k: self.score(runs, found[of][k]) for k, runs in order(row)}
+                for method, row in found.items()
+                if method != of
             }
-            for method, row in found.items()
-            if method != FROZEN
+            for of in (FROZEN, TEXT)
         }
-        return {"entities": table, "entities ahead": ahead}
+        mixed = self.mixed()
+        within = {
+            method: {k: self.score(runs, None, mixed) for k, runs in order(row)}
+            for method, row in found.items()
+        }
+        return {"entities": table, "entities ahead of": ahead, "entities mixed": within}
 
-    def score(self, runs: dict, minus: dict | None = None) -> dict:
-        "F1 of the answers by seed, or its difference to that of others."
+    def mixed(self) -> list[int]:
+        "Places, in the test part, of mentions whose text holds another label too."
+        known = {}
+        for label, row in zip(self.labels, self.owner):
+            known.setdefault(row, set()).add(label)
+        return [i for i, row in enumerate(self.documents) if len(known[row]) > 1]
+
+    def score(self, runs: dict, minus: dict | None = None, some=None) -> dict:
+        """F1 of the answers, or its difference to that of others: the mean over seeds,
+        with an interval for other texts and other draws. some: of these mentions."""
         seeds = sorted(runs if minus is None else runs.keys() & minus.keys())
-        words = lambda of: [self.classes[int(c)] for s in seeds for c in of[s]]
-        documents, gold = self.documents * len(seeds), self.gold * len(seeds)
-        other = None if minus is None else words(minus)
-        f1 = macro_f1(gold, words(runs), documents, minus=other)
-        return {"mean": f1.mean, "ci95": f1.ci95, "seeds": len(seeds)}
+        some = range(len(self.gold)) if some is None else some
+        pick = lambda values: [values[i] for i in some]
+        words = lambda said: [self.classes[int(c)] for c in pick(said)]
+        gold, documents = pick(self.gold), pick(self.documents)
+        one = lambda s: macro_f1(
+            gold, words(runs[s]), documents, minus=minus and words(minus[s])
+        )
+        values = [one(s) for s in seeds]
+        mean = sum(f.mean for f in values) / len(values)
+        texts = sum(f.ci95 for f in values) / len(values)
+        draws = 0.0
+        if len(values) > 1:
+            spread = torch.tensor([f.mean for f in values]).double().std().item()
+            draws = t_quantile(len(values) - 1) * spread / len(values) ** 0.5
+        found = {"mean": mean, "ci95": (texts**2 + draws**2) ** 0.5}
+        return found | {"texts": texts, "draws": draws, "seeds": len(values)}
 
 
 # ------------------------------------------------------------------- timing
@@ -282,23 +305,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--outer", type=int, default=40, help="steps of meta-training")
-    parser.add_argument("--episodes", type=int, default=10, help="of each new domain")
+    parser.add_argument("--episodes", type=int, default=6, help="of each new domain")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     torch.set_num_threads(1)
     stored = load_results(NAME, missing={"numbers": {}})
-    cells, times = (
-        stored["numbers"].get("cells", {}),
-        stored["numbers"].get("timing", {}),
-    )
+    cells = stored["numbers"].get("cells", {})
+    times = stored["numbers"].get("timing", {})
     began, spent, entities = time.process_time(), stored.get("seconds", 0), Entities()
+    reviews = Reviews(args.outer, args.episodes)
 
     def store() -> None:
         numbers = {"cells": cells} | of_reviews(cells) | {"timing": times}
         if any(name.startswith(f"entities, {FROZEN}") for name in cells):
             numbers |= entities.summary(cells)
-        config = {"outer": args.outer, "episodes": args.episodes, "lr": LR}
-        config |= {"inner_lr": INNER_LR, "inner_steps": INNER_STEPS}
+        config = {"outer": args.outer, "episodes": args.episodes}
         seconds = spent + time.process_time() - began
         save_results(NAME, numbers, seed=0, config=config, seconds=seconds)
         if reached := target(numbers):
@@ -307,7 +328,7 @@ def main() -> None:
     for seed in args.seeds:
         todo = list(entities.cells(seed)) if "entities" in args.only else []
         if "reviews" in args.only:
-            todo += list(reviews_of(seed, args.outer, args.episodes))
+            todo += list(reviews.cells(cells, seed))
         for name, measure in todo:
             if name not in cells:
                 cells[name] = measure()

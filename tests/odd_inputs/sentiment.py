@@ -77,14 +77,15 @@ RECIPES = {
     ),
     E + "tune_mentions": R(
         lambda: {"encoder": encoder(), "mentions": MENTIONS, "y": y(), "n_classes": 2,
-                 "steps": 1, "n_top": 1, "lr": 1e-3, "head_lr": 1e-2, "window": 12,
-                 "reach": 2.0, "seed": 0},
+                 "steps": 1, "n_top": 1, "lr": 1e-3, "head_lr": 1e-2, "stitched": 0.5,
+                 "window": 12, "reach": 2.0, "seed": 0},
         use=lambda found: found[1:],
     ),
     E + "EntitySentiment": R(
         lambda: {"encoder": encoder(), "tune": "top", "n_top": 1, "steps": 1,
-                 "lr": 1e-3, "head_lr": 1e-2, "window": 12, "reach": 2.0,
-                 "penalty": 0.1, "batch_size": 2, "seed": 0, "device": "cpu"},
+                 "lr": 1e-3, "head_lr": 1e-2, "stitched": 0.5, "window": 12,
+                 "reach": 2.0, "penalty": 0.1, "batch_size": 2, "seed": 0,
+                 "device": "cpu"},
         use=asked,
     ),
     E + "macro_f1": R(
@@ -92,5 +93,7 @@ RECIPES = {
                  "minus": list("aaab"), "n_boot": 20, "seed": 0},
         use=lambda f: (f.mean, f.ci95),
     ),
-    E + "demo": R(lambda: {"encoder": encoder(), "steps": 1}),
+    E + "demo": R(  # None loads a pretrained one
+        lambda: {"encoder": encoder(), "steps": 1}, kinds={"encoder": "leave"}
+    ),
 }  # fmt: skip
