@@ -38,15 +38,32 @@ from metalearn_book.foundations.measuring import paired_difference, t_quantile
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
 #: of entities: the defaults of the package, which chapter 43 finds on validation texts
-SHOTS, N_QUERY, BATCH, START_STEPS, PENALTY = (1, 5, 25), 25, 2, 120, 1e-3
+SHOTS, N_QUERY, BATCH, START_STEPS = (1, 5, 25), 25, 2, 120
+PENALTIES = (1e-4, 1e-3, 1e-2)  # of a head on frozen vectors, on validation texts
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
-DOMAINS = ["amazon", "imdb", "yelp"]
-Cell = tuple[str, Callable[[], object]]
 FROZEN, NEAR, TEXT = (
     "vector of the text, frozen",
     "text and surroundings, frozen",
     "vector of the text, tuned",
 )
+#: what is tried on validation texts: a text alone, or (text, entity); options
+SEARCH = [
+    *((False, {"lr": lr, "reach": 2.0, "stitched": 0.25}) for lr in (1e-4, 3e-4, 1e-3)),
+    (False, {"lr": 3e-4, "reach": 8.0, "stitched": 0.25}),
+    (False, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0}),
+    *((True, {"lr": lr, "stitched": 0.0}) for lr in (1e-4, 3e-4)),
+]
+#: what is measured, in this order: does the entity help, and does a start help where
+#: examples are few?
+ENTITIES = [
+    *((FROZEN, k) for k in (80, 20, 5)),
+    *((NEAR, k) for k in (80, 20, 5)),
+    (TUNED, 80),
+    (TEXT, 80),
+    *((method, k) for method in (TUNED, FROM_REVIEWS) for k in (20, 5)),
+]
+DOMAINS = ["amazon", "imdb", "yelp"]
+Cell = tuple[str, Callable[[], object]]
 
 
 # ------------------------------------------------------------------ reviews
@@ -139,9 +156,8 @@ class Entities:
         data = load_dataset_by_name("finentity")
         self.mentions, self.labels, self.owner = entity_mentions(data)
         part = [data.part[row] for row in self.owner]
-        self.train, self.test = (
-            [i for i, p in enumerate(part) if p == name] for name in ("train", "test")
-        )
+        of = lambda name: [i for i, p in enumerate(part) if p == name]
+        self.train, self.asked, self.test = map(of, ("train", "validation", "test"))
         self.classes, self.encoder = sorted(set(self.labels)), None
         self.starts, self.vectors = {}, {}
         self.gold = [self.labels[i] for i in self.test]
@@ -171,25 +187,62 @@ class Entities:
         rows = [self.train[i] for i in draw_shots(labels, k, seed)]
         y = torch.tensor([self.classes.index(self.labels[i]) for i in rows])
         if "frozen" in method:  # what EntitySentiment does with tune="none"
-            z = self.frozen(method == FROZEN)
-            weight, bias = fit_head(z[rows], y, 3, "logistic", None, PENALTY)
-            found = (z[self.test] @ weight.T + bias).argmax(1).tolist()
-            return "".join(map(str, found))
+            z, scores = self.frozen(method == FROZEN), {}
+            gold = [self.labels[i] for i in self.asked]
+            said = lambda head, some: (z[some] @ head[0].T + head[1]).argmax(1).tolist()
+            for penalty in PENALTIES:
+                head = fit_head(z[rows], y, 3, "logistic", None, penalty)
+                guess = [self.classes[c] for c in said(head, self.asked)]
+                groups = [self.owner[i] for i in self.asked]
+                scores[penalty] = macro_f1(gold, guess, groups, n_boot=2).mean, head
+            best = max(scores.values(), key=lambda found: found[0])[1]
+            return "".join(map(str, said(best, self.test)))
         view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
         asked = lambda some: [view(self.mentions[i]) for i in some]
         encoder = self.start(seed) if method == FROM_REVIEWS else self.encoder
-        model = EntitySentiment(encoder, seed=seed)
+        stitched = 0.0 if method == TEXT else 0.25  # a text has no place to look at
+        model = EntitySentiment(encoder, seed=seed, stitched=stitched)
         model.fit(asked(rows), [self.labels[i] for i in rows])
         found = model.predict(asked(self.test)).tolist()
         return "".join(str(self.classes.index(v)) for v in found)
 
     def cells(self, seed: int) -> Iterator[Cell]:
-        for k in (80, 20, 5):
-            for method in (FROZEN, NEAR, TUNED, TEXT, FROM_REVIEWS):
-                if (method, k) == (TEXT, 5):
-                    continue  # a check on what the entity adds, where it can add
-                name = f"entities, {method} | {k} | seed {seed}"
-                yield name, lambda m=method, k=k: self.answers(m, k, seed)
+        for method, k in ENTITIES:
+            name = f"entities, {method} | {k} | seed {seed}"
+            yield name, lambda m=method, k=k: self.answers(m, k, seed)
+
+    def searched(self, alone: bool, options: dict, seed: int) -> str:
+        "Answers to the validation mentions by 20 examples of each class."
+        self.encoder = self.encoder or load_encoder("minilm")
+        labels = [self.labels[i] for i in self.train]
+        rows = [self.train[i] for i in draw_shots(labels, 20, seed)]
+        asked = lambda some: [
+            self.mentions[i][0] if alone else self.mentions[i] for i in some
+        ]
+        model = EntitySentiment(self.encoder, seed=seed, **options)
+        model.fit(asked(rows), [self.labels[i] for i in rows])
+        found = model.predict(asked(self.asked)).tolist()
+        return "".join(str(self.classes.index(v)) for v in found)
+
+    def search(self) -> Iterator[Cell]:
+        for alone, options in SEARCH:
+            said = ", ".join(f"{k}={v:g}" for k, v in options.items())
+            name = f"search, {TEXT if alone else TUNED}: {said} | seed 0"
+            yield name, lambda a=alone, o=options: self.searched(a, o, 0)
+
+    def of_search(self, cells: dict) -> dict:
+        "Macro F1 on the validation mentions by what was tried, mean over draws."
+        found = {}
+        for name, said in cells.items():
+            if name.startswith("search, "):
+                what, seed = name.removeprefix("search, ").split(" | ")
+                found.setdefault(what, {})[seed] = said
+        gold = [self.labels[i] for i in self.asked]
+        owner = [self.owner[i] for i in self.asked]
+        table = {
+            what: self.score(runs, of=(gold, owner)) for what, runs in found.items()
+        }
+        return {"entities search": table} if table else {}
 
     def summary(self, cells: dict) -> dict:
         """Macro F1 of each method, paired differences on the seeds that both have, and
@@ -208,7 +261,11 @@ class Entities:
         }
         ahead = {
             of: {
-                method: {k: self.score(runs, found[of][k]) for k, runs in order(row)}
+                method: {
+                    k: self.score(runs, found[of][k])
+                    for k, runs in order(row)
+                    if runs.keys() & found.get(of, {}).get(k, {}).keys()
+                }
                 for method, row in found.items()
                 if method != of
             }
@@ -228,14 +285,16 @@ class Entities:
             known.setdefault(row, set()).add(label)
         return [i for i, row in enumerate(self.documents) if len(known[row]) > 1]
 
-    def score(self, runs: dict, minus: dict | None = None, some=None) -> dict:
+    def score(self, runs: dict, minus=None, some=None, of=None) -> dict:
         """F1 of the answers, or its difference to that of others: the mean over seeds,
-        with an interval for other texts and other draws. some: of these mentions."""
+        with an interval for other texts and other draws. some: of these mentions. of:
+        labels and texts in place of those of the test part."""
         seeds = sorted(runs if minus is None else runs.keys() & minus.keys())
-        some = range(len(self.gold)) if some is None else some
+        gold, documents = of or (self.gold, self.documents)
+        some = range(len(gold)) if some is None else some
         pick = lambda values: [values[i] for i in some]
         words = lambda said: [self.classes[int(c)] for c in pick(said)]
-        gold, documents = pick(self.gold), pick(self.documents)
+        gold, documents = pick(gold), pick(documents)
         one = lambda s: macro_f1(
             gold, words(runs[s]), documents, minus=minus and words(minus[s])
         )
@@ -301,10 +360,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("entities", "reviews", "timing")
+    kinds = ("search", "entities", "reviews", "timing")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--outer", type=int, default=40, help="steps of meta-training")
+    parser.add_argument("--outer", type=int, default=25, help="steps of meta-training")
     parser.add_argument("--episodes", type=int, default=6, help="of each new domain")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
@@ -319,21 +378,24 @@ def main() -> None:
         numbers = {"cells": cells} | of_reviews(cells) | {"timing": times}
         if any(name.startswith(f"entities, {FROZEN}") for name in cells):
             numbers |= entities.summary(cells)
+        numbers |= entities.of_search(cells)
         config = {"outer": args.outer, "episodes": args.episodes}
         seconds = spent + time.process_time() - began
         save_results(NAME, numbers, seed=0, config=config, seconds=seconds)
         if reached := target(numbers):
             save_targets("case_studies", reached)
 
+    todo = list(entities.search()) if "search" in args.only else []
     for seed in args.seeds:
-        todo = list(entities.cells(seed)) if "entities" in args.only else []
+        if "entities" in args.only:
+            todo += entities.cells(seed)
         if "reviews" in args.only:
-            todo += list(reviews.cells(cells, seed))
-        for name, measure in todo:
-            if name not in cells:
-                cells[name] = measure()
-                store()
-                print(f"{time.process_time() - began:6.0f} s  {name}", flush=True)
+            todo += reviews.cells(cells, seed)
+    for name, measure in todo:
+        if name not in cells:
+            cells[name] = measure()
+            store()
+            print(f"{time.process_time() - began:6.0f} s  {name}", flush=True)
     if "timing" in args.only and not times:
         times.update(timing())
     store()

@@ -238,9 +238,11 @@ def _trained(self: DomainMethods, learner, name: str, of, lr: float, seed: int):
     shares = (1, 9) if name == "multi-task, not adapted" else (5, 5)
     update, began = Update(optimizer=outer_optimizer(learner, lr, 0.05)), process_time()
     more = {"tasks_per_step": 2, "update": update, "seed": seed, "progress": False}
-    meta_train(learner, self.tasks(of, *shares), steps=self.outer_steps, **more)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of dropout
+        meta_train(learner, self.tasks(of, *shares), steps=self.outer_steps, **more)
     self.seconds[name] = process_time() - began
-    return learner
+    return learner.eval()
 
 # %% ../../nbs/case_studies/40_sentiment.ipynb #5d000006
 @patch
@@ -253,7 +255,7 @@ def learner(
 ) -> nn.Module:  # with `adapt`
     "A method as it meets a new domain: trained on the sources where it is to be."
     name, rate = choice("name", name, METHODS), rates[choice("name", name, rates)]
-    body, seed = TopLayers(self.encoder, 1).eval(), whole("seed", seed)
+    body, seed = TopLayers(self.encoder, 1).eval(), whole("seed", seed, 0)
     if "frozen" in name:
         rows = [i for i, d in enumerate(self.domains) if d in sources]
         own = (rate, rates["sources, frozen"]) if "support" in name else (0.0, rate)

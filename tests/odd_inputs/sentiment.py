@@ -9,6 +9,8 @@ from torch import nn
 from metalearn_book import data
 from metalearn_book.case_studies import entity_sentiment as es
 from metalearn_book.foundations.encoders import load_encoder
+from metalearn_book.foundations.measuring import Evaluation
+from metalearn_book.foundations.tasks import Examples
 
 encoder = functools.cache(lambda: load_encoder("tiny"))
 TEXT = "Alda rose while Brint fell."
@@ -26,6 +28,18 @@ def hidden() -> torch.Tensor:
 
 def states() -> dict[str, torch.Tensor]:
     return {"hidden": hidden(), "mask": torch.ones(2, 3), "near": torch.ones(2, 3)}
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def two() -> Examples:
+    return Examples(torch.ones(1, 2, 3), torch.tensor([[0, 1]]))
+
+
+def scores() -> Evaluation:
+    return Evaluation(torch.tensor([0.5, 1.0]), 0)
 
 
 def asked(model):
@@ -46,11 +60,18 @@ RECIPES = {
                  "of": ["a"]},
         use=lambda t: t.sample(2, torch.Generator().manual_seed(0)).query.y,
     ),
-    S + "review_learners": R(
-        lambda: {"encoder": encoder(), "inner_lr": 0.1, "inner_steps": 1,
-                 "head_lr": 1.0},
-        use=list,
+    S + "SourceHead": R(
+        lambda: {"body": nn.Identity(), "x": torch.randn(6, 3),
+                 "y": torch.tensor([0, 1] * 3), "own": 1.0, "penalty": 0.1},
+        use=lambda h: h.adapt(two())(torch.ones(1, 2, 3)),
     ),
+    S + "DomainMethods": R(
+        lambda: {"encoder": encoder(), "texts": ["good", "bad", "fine", "poor"],
+                 "y": torch.tensor([0, 1, 0, 1]), "domains": ["a"] * 4,
+                 "outer_steps": 1, "inner_steps": 1},
+        use=lambda m: m.tasks(["a"], 1, 1).sample(1, generator()).query.y,
+    ),
+    S + "chosen_rates": R(lambda: {"found": {"ridge": {0.1: scores()}}}),
     S + "outer_optimizer": R(
         lambda: {"learner": nn.Linear(2, 2), "lr": 1e-3, "head_lr": 1e-2},
         use=lambda o: len(o.param_groups),
