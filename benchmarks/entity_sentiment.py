@@ -46,12 +46,17 @@ FROZEN, NEAR, TEXT = (
     "text and surroundings, frozen",
     "vector of the text, tuned",
 )
-#: what is tried on validation texts: a text alone, or (text, entity); options
+RATES = (1e-4, 3e-4, 1e-3)
+#: what is tried on validation texts and on training texts without an example: options,
+#: and how many of each class
 SEARCH = [
-    *((False, {"lr": lr, "reach": 2.0, "stitched": 0.25}) for lr in (1e-4, 3e-4, 1e-3)),
-    (False, {"lr": 3e-4, "reach": 8.0, "stitched": 0.25}),
-    (False, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0}),
-    *((True, {"lr": lr, "stitched": 0.0}) for lr in (1e-4, 3e-4)),
+    *((TUNED, {"lr": lr, "reach": 2.0, "stitched": 0.25}, 20) for lr in RATES),
+    (TUNED, {"lr": 3e-4, "reach": 8.0, "stitched": 0.25}, 20),
+    (TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0}, 20),
+    *((TEXT, {"lr": lr, "stitched": 0.0}, 20) for lr in RATES[:2]),
+    *((TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": s}, 80) for s in (0.25, 0.0)),
+    (TUNED, {"lr": 1e-4, "reach": 2.0, "stitched": 0.25}, 80),
+    (TEXT, {"lr": 3e-4, "stitched": 0.0}, 80),
 ]
 #: what is measured, in this order: does the entity help, and does a start help where
 #: examples are few?
@@ -183,8 +188,7 @@ class Entities:
 
     def answers(self, method: str, k: int, seed: int) -> str:
         self.encoder = self.encoder or load_encoder("minilm")
-        labels = [self.labels[i] for i in self.train]
-        rows = [self.train[i] for i in draw_shots(labels, k, seed)]
+        rows = self.rows(k, seed)
         y = torch.tensor([self.classes.index(self.labels[i]) for i in rows])
         if "frozen" in method:  # what EntitySentiment does with tune="none"
             z, scores = self.frozen(method == FROZEN), {}
@@ -211,36 +215,42 @@ class Entities:
             name = f"entities, {method} | {k} | seed {seed}"
             yield name, lambda m=method, k=k: self.answers(m, k, seed)
 
-    def searched(self, alone: bool, options: dict, seed: int) -> str:
-        "Answers to the validation mentions by 20 examples of each class."
-        self.encoder = self.encoder or load_encoder("minilm")
+    def rows(self, k: int, seed: int) -> list[int]:
         labels = [self.labels[i] for i in self.train]
-        rows = [self.train[i] for i in draw_shots(labels, 20, seed)]
-        asked = lambda some: [
-            self.mentions[i][0] if alone else self.mentions[i] for i in some
-        ]
-        model = EntitySentiment(self.encoder, seed=seed, **options)
+        return [self.train[i] for i in draw_shots(labels, k, seed)]
+
+    def others(self) -> list[int]:
+        "Mentions of the validation part, and of training texts without an example."
+        used = {self.owner[i] for k in (20, 80) for i in self.rows(k, 0)}
+        return self.asked + [i for i in self.train if self.owner[i] not in used]
+
+    def searched(self, method: str, options: dict, k: int) -> str:
+        "Answers to mentions that are neither learned from nor tested on."
+        self.encoder = self.encoder or load_encoder("minilm")
+        rows = self.rows(k, 0)
+        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
+        asked = lambda some: [view(self.mentions[i]) for i in some]
+        model = EntitySentiment(self.encoder, seed=0, **options)
         model.fit(asked(rows), [self.labels[i] for i in rows])
-        found = model.predict(asked(self.asked)).tolist()
+        found = model.predict(asked(self.others())).tolist()
         return "".join(str(self.classes.index(v)) for v in found)
 
     def search(self) -> Iterator[Cell]:
-        for alone, options in SEARCH:
-            said = ", ".join(f"{k}={v:g}" for k, v in options.items())
-            name = f"search, {TEXT if alone else TUNED}: {said} | seed 0"
-            yield name, lambda a=alone, o=options: self.searched(a, o, 0)
+        for method, options, k in SEARCH:
+            said = ", ".join(f"{name}={v:g}" for name, v in options.items())
+            yield (
+                f"search at {k}, {method}: {said}",
+                lambda m=method, o=options, k=k: self.searched(m, o, k),
+            )
 
     def of_search(self, cells: dict) -> dict:
-        "Macro F1 on the validation mentions by what was tried, mean over draws."
-        found = {}
-        for name, said in cells.items():
-            if name.startswith("search, "):
-                what, seed = name.removeprefix("search, ").split(" | ")
-                found.setdefault(what, {})[seed] = said
-        gold = [self.labels[i] for i in self.asked]
-        owner = [self.owner[i] for i in self.asked]
+        "Macro F1 by what was tried."
+        asked = self.others()
+        of = [self.labels[i] for i in asked], [self.owner[i] for i in asked]
         table = {
-            what: self.score(runs, of=(gold, owner)) for what, runs in found.items()
+            name.removeprefix("search "): self.score({"0": said}, of=of)
+            for name, said in cells.items()
+            if name.startswith("search ")
         }
         return {"entities search": table} if table else {}
 

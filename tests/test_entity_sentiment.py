@@ -63,7 +63,10 @@ def test_a_mention_is_found(mention, places):
         ((TEXT, (0, 3)), "inside the word 'Alda'"),
         ((TEXT, (2, 9)), "inside the word 'Alda'"),
         ((TEXT, (0.0, 4.0)), "whole number"),
-        ((TEXT, (0, 4, 7)), "offsets must be"),
+        ((TEXT, (0, 4, 7)), "or offsets"),
+        ((TEXT, None), "words of the text, or offsets"),
+        ((TEXT, float("nan")), "words of the text, or offsets"),
+        (("Café rose", "Cafe\u0301"), "another Unicode form"),
         (("", "Alda"), "must be words"),
         (("\u200b \n", (0, 1)), "must be words"),
         (("a \ud800", "a"), "half of a character"),
@@ -304,6 +307,44 @@ def test_no_text_of_the_examples_is_saved(fitted, few, tmp_path):
     folder = fitted.save(tmp_path / "model")
     about = json.loads((folder / "entity_sentiment.json").read_text())
     assert not any(t in json.dumps(about) for t, _ in few[0])
+
+
+def test_a_rate_that_ruins_it_is_refused(tiny, few):
+    model = es.EntitySentiment(tiny, n_top=1, steps=30, lr=1e6)
+    with pytest.raises(RuntimeError, match="lower"):
+        model.fit(*few)
+    with pytest.raises(ValueError, match="not fitted"):
+        model.predict(few[0])
+
+
+def test_modes_dtypes_and_threads_change_nothing(tiny, few):
+    import copy
+    import threading
+
+    make = lambda encoder: es.EntitySentiment(encoder, n_top=1, steps=4, seed=3)
+    want = make(tiny).fit(*few).predict_proba(few[0])
+    noisy = copy.deepcopy(tiny)
+    noisy.model.train()
+    found = make(noisy).fit(*few)
+    found.encoder_.model.train()
+    assert np.array_equal(found.predict_proba(few[0]), want)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = make(tiny).fit(*few).predict_proba(few[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.abs(again - want).max() < 1e-5
+    small = copy.deepcopy(tiny)
+    small.model.half()
+    assert np.abs(make(small).fit(*few).predict_proba(few[0]) - want).max() < 0.02
+    answers = [None] * 3
+
+    def one(i):
+        answers[i] = make(tiny).fit(*few).predict_proba(few[0])
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(3)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert all(np.array_equal(a, want) for a in answers)
 
 
 # --- data and scores -----------------------------------------------------------------

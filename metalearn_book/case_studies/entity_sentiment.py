@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +36,8 @@ from ..data.files import open_saved, path_of, write_saved
 from ..data.spans import Span
 from ..foundations.encoders import TextEncoder, fingerprint
 from ..foundations.encoders import length_batches, load_encoder, pad_batch
-from ..foundations.encoders import pool, special_tokens, zero_head
+from ..foundations.encoders import _evaluating, pool, special_tokens
+from ..foundations.encoders import zero_head
 from ..foundations.estimators import Classifier, class_array, is_blank
 from ..foundations.estimators import label_list, label_numbers
 from ..foundations.estimators import _whole_characters, one_column
@@ -150,6 +153,9 @@ def entity_places(
     near = "only inside of longer words" if inside else "not at all"
     if not inside and entity.lower() in text.lower():
         near = "only in other letters, capital or small"
+    form = lambda s: unicodedata.normalize("NFC", s)
+    if not inside and form(entity) in form(text):
+        near = "only in another Unicode form (NFC or NFD)"
     raise ValueError(
         f"the entity {entity!r} is {near} in the text {text[:40]!r}; write it as the "
         "text does, or give its offsets as (text, (start, end))"
@@ -179,7 +185,10 @@ def read_mention(mention) -> tuple[str, list[tuple[int, int]]]:
         return str(text), entity_places(text, asked[0])
     place = asked[0] if len(asked) == 1 else asked
     if not isinstance(place, (list, tuple)) or len(place) != 2:
-        raise ValueError(f"offsets must be (start, end), got {shown(place)}")
+        raise ValueError(
+            "what is asked about must be words of the text, or offsets (start, end), "
+            f"got {shown(place)}"
+        )
     start, end = (whole(n, v, 0) for n, v in zip(("start", "end"), place))
     _check_mark(text, split_words(text), (start, end, "entity"))
     return str(text), [(start, end)]
@@ -272,7 +281,7 @@ def near_weights(at: Sequence[Sequence[int]], width: int, reach: float = 2.0) ->
     (SE-2). at: positions in each of n windows. reach: τ, 0 for the asked ones alone.
     """
     width, reach = whole("width", width), real("reach", reach, 0)
-    weights = torch.zeros(len(several("at", at)), width, device="cpu")
+    weights = torch.zeros(len(several("at", at)), width).float().cpu()
     for row, some in enumerate(at):
         some = [whole("a position", j, 0, width - 1) for j in several("at", some)]
         places = torch.arange(width, device="cpu")[:, None]
@@ -311,8 +320,8 @@ def mention_vectors(
     for i, row in enumerate(ids):
         groups.setdefault(tuple(row), []).append(i)
     texts = list(groups)
-    total = torch.zeros(owner[-1] + 1, 2 * encoder.dim, device="cpu")
-    with torch.no_grad():
+    total = torch.zeros(owner[-1] + 1, 2 * encoder.dim).float().cpu()
+    with torch.no_grad(), _evaluating(encoder):
         for some in length_batches([len(t) for t in texts], batch_size):
             batch = encoder.batch([texts[i] for i in some])
             hidden = encoder.model(**batch).last_hidden_state.float().cpu()
@@ -336,6 +345,7 @@ class MentionTop(nn.Module):
         _check_encoder(encoder)
         self.top = TopLayers(encoder, n_top)
         self.head = zero_head(2 * encoder.dim, whole("n_classes", n_classes, 2))
+        self.float()  # also where the encoder is kept in half precision
 
     def forward(self, hidden: Tensor, mask: Tensor, near: Tensor) -> Tensor:
         "Logits of n windows."
@@ -380,13 +390,16 @@ def _half(piece: list[int], place: list[int], room: int) -> tuple[list, list]:
     return piece[start : start + room], place
 
 # %% ../../nbs/case_studies/43_entity_sentiment.ipynb #5f0066d8
+_TUNING = threading.Lock()  # dropout draws from a generator that threads share
+
+
 def _below(
     encoder: TextEncoder, ids: list[list[int]], n_top: int, batch_size: int = 32
 ) -> list[Tensor]:
     "States `(T, dim)` below the top of each window; equal windows share theirs."
     different = list(dict.fromkeys(map(tuple, ids)))
     found = {}
-    with torch.no_grad():
+    with torch.no_grad(), _evaluating(encoder):
         for some in length_batches([len(t) for t in different], batch_size):
             batch = encoder.batch([different[i] for i in some])
             states = encoder.model.embeddings(input_ids=batch["input_ids"])
@@ -430,7 +443,7 @@ def tune_mentions(
     encoder = copy.deepcopy(encoder).eval()
     net = MentionTop(encoder, n_top, n_classes).to(encoder.model.device)
     states, reach = _below(encoder, ids, n_top), real("reach", reach, 0)
-    with torch.random.fork_rng(), torch.enable_grad():
+    with _TUNING, torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
         batches = list(shuffled_batches(len(ids), 16, steps))
         batches = _alike(batches, list(map(len, ids)))
@@ -459,6 +472,11 @@ def _descend(net, batches, states, places, y, lr: float, head_lr: float) -> None
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step(), schedule.step()
+    if not all(p.isfinite().all() for p in net.parameters()):
+        raise RuntimeError(
+            f"tuning with lr={lr:g} and head_lr={head_lr:g} ended in weights that are "
+            "no numbers; lower the rates. Nothing was changed"
+        )
 
 
 def _alike(batches: list[list[int]], lengths: list[int]) -> list[list[int]]:

@@ -207,7 +207,7 @@ class DomainMethods:
     adaptation. seconds: processor seconds of training, by method.
     """
 
-    def __init__(self, encoder, texts, y, domains, outer_steps=40, inner_steps=5):
+    def __init__(self, encoder, texts, y, domains, outer_steps=25, inner_steps=5):
         _check_encoder(encoder)
         self.encoder, self.y = encoder, _class_numbers(y, len(y))
         self.domains = several("domains", domains)

@@ -83,6 +83,7 @@ RECIPES = {
         kinds={"text": "text", "entity": "text"},
     ),
     E + "read_mention": R(lambda: {"mention": TEXT}, kinds={"mention": "text"}),
+    E + "text_answers": R(lambda: {"labels": list("aab"), "rows": [0, 0, 1]}),
     E + "mention_windows": R(
         lambda: {"encoder": encoder(), "mentions": MENTIONS, "window": 12}
     ),
