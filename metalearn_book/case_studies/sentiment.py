@@ -136,6 +136,7 @@ class SourceHead(nn.Module):
 
     def __init__(self, body: nn.Module, x, y: Tensor, own: float = 0.0, penalty=None):
         super().__init__()
+        shapes(y=(y, "N+"))
         self.space, self.own = ProtoNet(body), real("own", own, 0)
         self.penalty, self.y = (
             _penalty_of("logistic", penalty),
@@ -208,7 +209,7 @@ class DomainMethods:
     """
 
     def __init__(self, encoder, texts, y, domains, outer_steps=25, inner_steps=5):
-        _check_encoder(encoder)
+        _check_encoder(encoder), shapes(y=(y, "N+"))
         self.encoder, self.y = encoder, _class_numbers(y, len(y))
         self.domains = several("domains", domains)
         self.outer_steps = whole("outer_steps", outer_steps)
@@ -310,4 +311,10 @@ def search(
 
 def chosen_rates(found: Mapping[str, Mapping[float, Evaluation]]) -> dict[str, float]:
     "The best value of each method, of what `DomainMethods.search` found."
+    if not isinstance(found, Mapping) or not all(
+        isinstance(row, Mapping)
+        and all(isinstance(e, Evaluation) for e in row.values())
+        for row in found.values()
+    ):
+        raise ValueError(f"found must hold evaluations by value, got {shown(found)}")
     return {n: best_of({v: e.mean for v, e in r.items()}) for n, r in found.items()}

@@ -115,7 +115,8 @@ RECIPES = {
                  "minus": list("aaab"), "n_boot": 20, "seed": 0},
         use=lambda f: (f.mean, f.ci95),
     ),
-    E + "demo": R(  # None loads a pretrained one
-        lambda: {"encoder": encoder(), "steps": 1}, kinds={"encoder": "leave"}
+    E + "demo": R(  # without them: a pretrained encoder and all its steps
+        lambda: {"encoder": encoder(), "steps": 1},
+        kinds={"encoder": "leave", "steps": "leave"},
     ),
 }  # fmt: skip
