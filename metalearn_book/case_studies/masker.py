@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..book.patch import patch
+from .few_shot_tagger import FewShotTagger
 from .personal_data import KINDS, PERSON, PersonalSpan, fold
 from .personal_data import personal_lines, resolve
 from .personal_finder import PersonalDataFinder
@@ -31,7 +32,7 @@ from ..data.files import open_saved, path_of, write_saved
 from ..foundations.encoders import load_encoder
 
 # %% auto #0
-__all__ = ['BLOCK', 'MASK', 'FORMS', 'LITERAL', 'DEMO_LINES', 'WrongKey', 'DamagedMask', 'new_key', 'key_id', 'seal', 'unseal',
+__all__ = ['MASK', 'FORMS', 'LITERAL', 'DEMO_LINES', 'WrongKey', 'DamagedMask', 'new_key', 'key_id', 'seal', 'unseal',
            'canonical', 'pseudonym', 'MaskedSpan', 'Masked', 'Masker', 'MaskingFilter', 'demo']
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0012
@@ -88,15 +89,26 @@ def _aes_siv():
     return AESSIV
 
 
-BLOCK = 16  # bytes to which a value is filled up, so that its length shows less
+_BLOCK = 16  # bytes to which a value is filled up, so that its length shows less
+
+
+def _checked(label: str, value: str) -> None:
+    "ValueError for what can be no label, or no value."
+    if not isinstance(label, str) or not re.fullmatch(r"[^\W\d_]\w*", label):
+        raise ValueError(f"label must be letters, digits and _, got {shown(label)}")
+    if label != label.upper():
+        raise ValueError(f"label must be in capitals, got {shown(label)}")
+    if not isinstance(value, str):
+        raise ValueError(f"value must be a text, got a {type(value).__name__}")
 
 
 def seal(key: str, label: str, value: str, linkable: bool = True) -> str:
     """The mask `[LABEL:id.box]` of a value, Eq. (MK-1). linkable: the same value gets
     the same mask; False: a new one each time."""
+    _checked(label, value)
     cipher = _aes_siv()(_derived(key, b"seal", 64))
     data = value.encode("utf-8", "surrogatepass")
-    fill = BLOCK - len(data) % BLOCK
+    fill = _BLOCK - len(data) % _BLOCK
     nonce = b"" if linkable else os.urandom(12)
     head = b"\1" if linkable else b"\2"
     bound = [head, label.encode(), *([nonce] if nonce else [])]
@@ -140,6 +152,9 @@ def unseal(key: str, mask: str) -> str:
 def canonical(kind: str, value: str, region: str = "US") -> str:
     """One writing for all ways to write a value, so that they get one pseudonym.
     region: of telephone numbers without a prefix."""
+    for name, given in (("kind", kind), ("region", region)):
+        if not isinstance(given, str):
+            raise ValueError(f"{name} must be a text, got {shown(given)}")
     plain = " ".join(fold(value)[0].split())
     if kind in ("card", "iban", "id_number"):
         return re.sub("[^0-9A-Z]", "", plain.upper())
@@ -167,6 +182,7 @@ _LETTERS = "bcdfghjkmnpqrstv"  # one for each half byte; no vowels, no digits
 def pseudonym(key: str, label: str, value: str) -> str:
     """The mask `[LABEL-letters]`, Eq. (MK-2): the same for the same value and key. It
     can't be undone; who has the key can try values."""
+    _checked(label, value)
     secret = _derived(key, b"name", 64)
     name = _as_letters(
         hmac.digest(
@@ -265,14 +281,6 @@ class Masker:
 
     def __repr__(self) -> str:
         return f"Masker(form={self.form!r}, key_id={self.key_id!r}, keep={self.keep})"
-
-    def __getstate__(self) -> dict:  # of a pickle
-        return vars(self) | {"_key": None}
-
-    def __copy__(self) -> Masker:
-        made = object.__new__(type(self))
-        vars(made).update(vars(self))
-        return made
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0027
 @patch
@@ -433,6 +441,18 @@ _SETTINGS = ("form", "linkable", "keep", "most", "key_id")
 
 
 @patch
+def __getstate__(self: Masker) -> dict:  # of a pickle
+    return vars(self) | {"_key": None}
+
+
+@patch
+def __copy__(self: Masker) -> Masker:
+    made = object.__new__(type(self))
+    vars(made).update(vars(self))
+    return made
+
+
+@patch
 def save(self: Masker, folder: str | Path) -> Path:
     "Write finder and settings as a folder, in place of a saved one; not the key."
     about = {n: getattr(self, n) for n in _SETTINGS}
@@ -512,7 +532,7 @@ DEMO_LINES = (
 )
 
 
-_MOST = 40  # marked lines
+_MOST = 24  # marked lines
 
 
 def _marked_lines(kinds: Sequence[str]) -> list[tuple]:
@@ -535,7 +555,8 @@ def _demo_masker(key: str) -> Masker:
         print("without telephones or tokens: pip install 'metalearn_book[privacy]'")
     try:
         load_encoder("minilm", offline=True)
-        tagger, kinds_marked = "entities", (PERSON, "customer")
+        tagger = FewShotTagger("entities", calibrate=False)
+        kinds_marked = (PERSON, "customer")
     except (OSError, RuntimeError, ValueError):
         print("without names, for MiniLM is not here: pip install "
               "'metalearn_book[offline]'")  # fmt: skip

@@ -23,9 +23,9 @@ from ..data.arguments import choice, several, shown, switch, whole
 from ..foundations.measuring import wilson_interval
 
 # %% auto #0
-__all__ = ['ISSUERS', 'IBAN_LENGTHS', 'Place', 'PHONE_LIBRARY', 'KINDS', 'REGIONS', 'PERSON', 'luhn_ok', 'is_card', 'iban_ok',
-           'resident_id_ok', 'fold', 'PersonalSpan', 'resolve', 'find_patterns', 'find_in_turns', 'personal_lines',
-           'leaks', 'false_alarms', 'Share', 'grouped_share']
+__all__ = ['ISSUERS', 'IBAN_LENGTHS', 'KINDS', 'REGIONS', 'PERSON', 'luhn_ok', 'is_card', 'iban_ok', 'resident_id_ok', 'fold',
+           'PersonalSpan', 'resolve', 'find_patterns', 'find_in_turns', 'personal_lines', 'leaks', 'false_alarms',
+           'Share', 'grouped_share']
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0012
 def luhn_ok(digits: str) -> bool:
@@ -149,17 +149,21 @@ class PersonalSpan:
             raise ValueError(f"kind must be a name, got {shown(self.kind)}")
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0030
-Place = tuple[int, int]
+_Place = tuple[int, int]
 _NOT_IN = r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])"  # ASCII: 卡号4000 is a card's number
 _DIGIT_RUNS = re.compile(_NOT_IN[0] + r"\d(?:[ .\-]?\d)+(?:[ ]?[Xx])?" + _NOT_IN[1])
 
 
-def _groups_that(test: Callable[[str], bool], text: str, lengths: range) -> list[Place]:
+def _groups_that(
+    test: Callable[[str], bool], text: str, lengths: range
+) -> list[_Place]:
     "Longest rows of groups of digits whose digits pass a test."
     found = []
     for run in _DIGIT_RUNS.finditer(text):
-        groups = [(run.start() + m.start(), run.start() + m.end())
-                  for m in re.finditer(r"[0-9]+[Xx]?|[Xx]", run[0])]  # fmt: skip
+        groups = [
+            (run.start() + m.start(), run.start() + m.end())
+            for m in re.finditer(r"[0-9]+[Xx]?|[Xx]", run[0])
+        ]
         at = 0
         while at < len(groups):
             for last in range(min(len(groups), at + 19), at, -1):
@@ -173,19 +177,19 @@ def _groups_that(test: Callable[[str], bool], text: str, lengths: range) -> list
     return found
 
 
-def _cards(text: str) -> list[Place]:
+def _cards(text: str) -> list[_Place]:
     ok = lambda d: d.isdigit() and is_card(d)
     return _groups_that(ok, text, range(13, 20))
 
 
-def _resident_ids(text: str) -> list[Place]:
+def _resident_ids(text: str) -> list[_Place]:
     return _groups_that(resident_id_ok, text, range(18, 19))
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0031
 _IBAN_START = re.compile(_NOT_IN[0] + r"(?=[A-Za-z]{2} ?\d{2})")
 
 
-def _ibans(text: str) -> list[Place]:
+def _ibans(text: str) -> list[_Place]:
     found = []
     for m in _IBAN_START.finditer(text):
         length, a = IBAN_LENGTHS.get(text[m.end() : m.end() + 2].upper(), 0), m.end()
@@ -212,7 +216,7 @@ _NO_ADDRESS = re.compile(
 )
 
 
-def _ips(text: str) -> list[Place]:
+def _ips(text: str) -> list[_Place]:
     found = []
     for m in itertools.chain(_IPV4.finditer(text), _IPV6.finditer(text)):
         value = m[0].rstrip(":.") if not m[0].endswith("::") else m[0]
@@ -240,7 +244,7 @@ _EMAILS = (
 )
 
 
-def _emails(text: str) -> list[Place]:
+def _emails(text: str) -> list[_Place]:
     if "@" not in text and not re.search(r"\bat\b|（at）", text, re.I):
         return []
     found = [m.span() for m in _EMAILS[0].finditer(text)]
@@ -252,18 +256,18 @@ def _emails(text: str) -> list[Place]:
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0037
 #: what `phone` needs
-PHONE_LIBRARY = "phonenumbers"
+_PHONE_LIBRARY = "phonenumbers"
 
 
 @cache
 def _phonenumbers():
     "The module, or a RuntimeError that says how to get it."
-    if importlib.util.find_spec(PHONE_LIBRARY) is None:
+    if importlib.util.find_spec(_PHONE_LIBRARY) is None:
         raise RuntimeError(
             "the kind 'phone' needs the package phonenumbers: pip install "
             "'metalearn_book[privacy]', or leave 'phone' out of kinds"
         )
-    return importlib.import_module(PHONE_LIBRARY)
+    return importlib.import_module(_PHONE_LIBRARY)
 
 
 #: a bare number after these words is no telephone's
@@ -275,7 +279,7 @@ _NO_PHONE = re.compile(
 _PHONE_RUNS = re.compile(r"[+(]{0,3}\d[\d ().+/\-]{4,}\d")
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0038
-def _phones(text: str, regions: Sequence[str], strict: bool = True) -> list[Place]:
+def _phones(text: str, regions: Sequence[str], strict: bool = True) -> list[_Place]:
     library, found = _phonenumbers(), set()
     leniency = library.Leniency.STRICT_GROUPING if strict else library.Leniency.VALID
     for run in _PHONE_RUNS.finditer(text):
@@ -312,11 +316,20 @@ REGIONS = ("US", "GB", "CN")
 
 def _places(text: str, kinds, regions, strict: bool) -> list[tuple]:
     "(start, end, kind) in folded text."
-    by_kind = {"iban": _ibans, "id_number": _resident_ids, "card": _cards,
-               "email": _emails, "ip": _ips,
-               "phone": lambda t: _phones(t, regions, strict)}  # fmt: skip
-    return [(a, b, kind) for kind in kinds if kind in by_kind
-            for a, b in by_kind[kind](text)]  # fmt: skip
+    by_kind = {
+        "iban": _ibans,
+        "id_number": _resident_ids,
+        "card": _cards,
+        "email": _emails,
+        "ip": _ips,
+        "phone": lambda t: _phones(t, regions, strict),
+    }
+    return [
+        (a, b, kind)
+        for kind in kinds
+        if kind in by_kind
+        for a, b in by_kind[kind](text)
+    ]
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0040
 def resolve(

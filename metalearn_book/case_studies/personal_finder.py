@@ -129,9 +129,8 @@ def _example(i: int, row) -> tuple[str, list[tuple]]:
 def find_all(self: PersonalDataFinder, items: Sequence) -> list[list[PersonalSpan]]:
     """The personal data of each text or dialogue (a list of turns), in order, without
     overlap. Texts of any length, blank ones too. ValueError for other items."""
-    dialogues = [
-        _turns(i, item) for i, item in enumerate(several("items", items, None, 0))
-    ]
+    items = several("items", items, None, 0)
+    dialogues = [_turns(i, item) for i, item in enumerate(items)]
     found = [
         find_in_turns(t, self.kinds, self.regions, self.strict) if t else []
         for t in dialogues
@@ -200,6 +199,7 @@ def save(self: PersonalDataFinder, folder: str | Path) -> Path:
     about = {n: getattr(self, n) for n in _SETTINGS}
     about |= {"own_kinds": self.own_kinds_, "patterns": self.patterns_}
     about["tagger"] = self.tagger_ is not None
+    about["start"] = self.tagger if isinstance(self.tagger, str) else None
 
     def fill(part: Path) -> None:
         if self.tagger_ is not None:
@@ -216,7 +216,7 @@ def load(cls: PersonalDataFinder, folder: str | Path) -> PersonalDataFinder:
     folder = path_of(folder)
     with open_saved(folder, "finder") as about:
         tagger = FewShotTagger.load(folder / "tagger") if about["tagger"] else None
-    self = cls(**{n: about[n] for n in _SETTINGS}, tagger=tagger)
+    self = cls(**{n: about[n] for n in _SETTINGS}, tagger=tagger or about["start"])
     self.own_kinds_, self.patterns_ = about["own_kinds"], about["patterns"]
     self.tagger_ = tagger
     return self
