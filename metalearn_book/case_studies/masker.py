@@ -27,7 +27,7 @@ from .few_shot_tagger import FewShotTagger
 from .personal_data import KINDS, PERSON, PersonalSpan, fold
 from .personal_data import personal_lines, resolve
 from .personal_finder import PersonalDataFinder
-from ..data.arguments import choice, several, shown, switch, whole
+from ..data.arguments import choice, real, several, shown, switch, whole
 from ..data.files import open_saved, path_of, write_saved
 from ..foundations.encoders import load_encoder
 
@@ -103,8 +103,8 @@ def _checked(label: str, value: str) -> None:
 
 
 def seal(key: str, label: str, value: str, linkable: bool = True) -> str:
-    """The mask `[LABEL:id.box]` of a value, Eq. (MK-1). linkable: the same value gets
-    the same mask; False: a new one each time."""
+    """The mask `[LABEL:id.box]` of a value by a key, Eq. (MK-1); label: in capitals.
+    linkable: the same value gets the same mask; False: a new one each time."""
     _checked(label, value)
     cipher = _aes_siv()(_derived(key, b"seal", 64))
     data = value.encode("utf-8", "surrogatepass")
@@ -116,6 +116,7 @@ def seal(key: str, label: str, value: str, linkable: bool = True) -> str:
     return f"[{label}:{key_id(key)}.{_text32(box)}]"
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0017
+#: a token: label, id of the key, box
 MASK = re.compile(r"\[([^\W\d_]\w*):([a-z2-7]{4})\.([a-z2-7]+)\]", re.IGNORECASE)
 _BEGINS = re.compile(r"\[[^\W\d_]\w*:[a-z2-7]{4}\.", re.IGNORECASE)
 
@@ -150,7 +151,7 @@ def unseal(key: str, mask: str) -> str:
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0020
 def canonical(kind: str, value: str, region: str = "US") -> str:
-    """One writing for all ways to write a value, so that they get one pseudonym.
+    """One writing for all ways to write a value of a kind, for its pseudonym.
     region: of telephone numbers without a prefix."""
     for name, given in (("kind", kind), ("region", region)):
         if not isinstance(given, str):
@@ -180,8 +181,8 @@ _LETTERS = "bcdfghjkmnpqrstv"  # one for each half byte; no vowels, no digits
 
 
 def pseudonym(key: str, label: str, value: str) -> str:
-    """The mask `[LABEL-letters]`, Eq. (MK-2): the same for the same value and key. It
-    can't be undone; who has the key can try values."""
+    """The mask `[LABEL-letters]` of a label in capitals, Eq. (MK-2): the same for the
+    same value and key. It can't be undone; who has the key can try values."""
     _checked(label, value)
     secret = _derived(key, b"name", 64)
     name = _as_letters(
@@ -221,10 +222,15 @@ class MaskedSpan:
     to: int
     score: float = 1.0
 
+    def __post_init__(self):
+        for name in ("turn", "start", "end", "at", "to"):
+            whole(name, getattr(self, name), 0)
+        real("score", self.score, 0)
+
 
 @dataclass(frozen=True)
 class Masked:
-    "A masked text, or list of turns, and where its masks are; no value is in it."
+    "A masked text, or list of turns, and the spans of its masks; no value is in it."
 
     text: str | list[str]
     spans: tuple[MaskedSpan, ...] = ()
@@ -239,6 +245,7 @@ class Masked:
         return {k: kinds.count(k) for k in sorted(set(kinds))}
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0026
+#: what a mask can be
 FORMS = ("tag", "pseudonym", "token")
 #: kind of what only looks like a mask in a text that is given
 LITERAL = "literal"
