@@ -18,7 +18,7 @@ import re
 import secrets
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -324,10 +324,16 @@ def _with(self: Masker, key: str | None) -> str:
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0029
 @patch
+def _label(self: Masker, kind: str) -> str:
+    "How a kind is called in masks: capitals, digits and _."
+    label = re.sub(r"\W", "_", kind).upper()
+    return label if re.match(r"[^\W\d_]", label) else f"X{label}"
+
+
+@patch
 def _make(self: Masker, kind: str, value: str) -> str:
     "The mask of one value."
-    label = re.sub(r"\W", "_", kind).upper()
-    label = label if re.match(r"[^\W\d_]", label) else f"X{label}"
+    label = self._label(kind)
     if self.form == "token" or kind == LITERAL:
         return seal(self._with(None), label, value, self.linkable)
     if self.form == "pseudonym":
@@ -335,42 +341,107 @@ def _make(self: Masker, kind: str, value: str) -> str:
         return pseudonym(self._with(None), label, canonical(kind, value, region))
     return f"[{label}]"
 
-
+# %% ../../nbs/case_studies/67_masker.ipynb #67bd002a
 @patch
 def _own(self: Masker, text: str) -> list[tuple[int, int]]:
     "Places of masks that this masker has made itself."
+    if self.form == "tag":
+        kinds = {self._label(k) for k in (*KINDS, *self.finder.own_kinds_)}
+        return [m.span() for m in _TAG.finditer(text) if m[1] in kinds]
     if self._key is None:
         return []
     if self.form == "pseudonym":
         secret = _derived(self._key, b"name", 64)
-        return [
-            m.span()
-            for m in _PSEUDONYM.finditer(text)
-            if m[3].lower() == _check_letters(secret, m[1].upper(), m[2].lower())
-        ]
-    found = []
-    for m in MASK.finditer(text):
-        try:
-            unseal(self._key, m[0])
-        except (WrongKey, DamagedMask):
+        mine = lambda m: (
+            m[3].lower() == _check_letters(secret, m[1].upper(), m[2].lower())
+        )
+        return [m.span() for m in _PSEUDONYM.finditer(text) if mine(m)]
+    return [m.span() for m in MASK.finditer(text) if self._opens(m[0])]
+
+
+@patch
+def _opens(self: Masker, mask: str) -> bool:
+    "Whether a token is this masker's."
+    try:
+        unseal(self._key, mask)
+    except (WrongKey, DamagedMask):
+        return False
+    return True
+
+
+_TAG = re.compile(r"\[([^\W\d_]\w*)\]")
+
+# %% ../../nbs/case_studies/67_masker.ipynb #67bd002c
+_Walls = list[tuple[int, int, int]]
+
+
+def _collapsed(
+    text: str, walls: Sequence[tuple[int, int]]
+) -> tuple[str, list[tuple[int, int]]]:
+    "The text with one NUL for each wall, and the place in it of each character."
+    out, places, at = "", [], 0
+    for a, b in [*sorted(walls), (len(text), len(text))]:
+        if a < at:  # walls that touch the last one
+            at = max(at, b)
             continue
-        found.append(m.span())
-    return found
+        out += text[at:a]
+        places += [(i, i + 1) for i in range(at, a)]
+        if a < b:
+            out, places = out + "\0", [*places, (a, b)]
+        at = b
+    return out, places
+
+
+def _beside(find: Callable, dialogues: Sequence[list[str]], walls: Sequence[_Walls]):
+    "What `find` sees in dialogues whose walls are one NUL each, in their own places."
+    cut = [
+        [
+            _collapsed(t, [(a, b) for i, a, b in w if i == n])
+            for n, t in enumerate(turns)
+        ]
+        for turns, w in zip(dialogues, walls)
+    ]
+    found = find([[text for text, _ in turns] for turns in cut])
+    back = lambda s, turns: replace(
+        s, start=turns[s.turn][1][s.start][0], end=turns[s.turn][1][s.end - 1][1]
+    )
+    return [[back(s, turns) for s in spans] for spans, turns in zip(found, cut)]
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0030
 @patch
-def _spans(self: Masker, turns: list[str], found: list[PersonalSpan]) -> list:
-    """What is masked: the found spans outside of own masks and, where masks can be
-    undone, what only looks like the beginning of one."""
-    own = [(t, a, b) for t, text in enumerate(turns) for a, b in self._own(text)]
-    found = [s for s in found if s.kind not in self.keep]
-    for t, text in enumerate(turns if self.form == "token" else []):
-        found += [PersonalSpan(m.start(), m.end(), LITERAL, turn=t)
-                  for m in _BEGINS.finditer(text)
-                  if not any((t, m.start()) == (i, a) for i, a, _ in own)]  # fmt: skip
-    return resolve(found, turns, own)
+def _spans(self: Masker, dialogues: Sequence[list[str]]) -> list[list[PersonalSpan]]:
+    """What is masked: finds outside of own masks, literals where masks can be undone,
+    and what patterns see when that is masked, until they see nothing new."""
+    own = [
+        [(n, a, b) for n, t in enumerate(turns) for a, b in self._own(t)]
+        for turns in dialogues
+    ]
+    literals = [
+        [
+            PersonalSpan(m.start(), m.end(), LITERAL, turn=n)
+            for n, t in enumerate(turns)
+            if self.form == "token"
+            for m in _BEGINS.finditer(t)
+            if (n, m.start()) not in {(i, a) for i, a, _ in w}
+        ]
+        for turns, w in zip(dialogues, own)
+    ]
+    places = lambda spans: [(s.turn, s.start, s.end) for s in spans]
+    kept, quick = literals, copy.copy(self.finder)
+    find, again = self.finder.find_all, list(range(len(dialogues)))
+    while again:
+        walls = [own[i] + places(kept[i]) for i in again]
+        some = [dialogues[i] for i in again]
+        news = _beside(find, some, walls)
+        left = []
+        for i, wall, new in zip(again, walls, news):
+            new = [s for s in new if s.kind not in self.keep]
+            if new := resolve(new, dialogues[i], wall):
+                kept[i], left = [*kept[i], *new], [*left, i]
+        quick.tagger_, find, again = None, quick.find_all, left
+    return [sorted(spans, key=lambda s: (s.turn, s.start)) for spans in kept]
 
-
+# %% ../../nbs/case_studies/67_masker.ipynb #67bd002d
 @patch
 def _masked(self: Masker, item, spans: Sequence[PersonalSpan]) -> Masked:
     "Put the masks in."
@@ -401,11 +472,8 @@ def mask_all(self: Masker, items: Sequence) -> list[Masked]:
             )
     if self.form != "tag":
         self._with(None)
-    found = self.finder.find_all(items)
     turns = [[item] if isinstance(item, str) else list(item) for item in items]
-    return [
-        self._masked(item, self._spans(t, f)) for item, t, f in zip(items, turns, found)
-    ]
+    return [self._masked(item, s) for item, s in zip(items, self._spans(turns))]
 
 
 @patch

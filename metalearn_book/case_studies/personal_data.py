@@ -20,7 +20,7 @@ from datetime import date
 from functools import cache
 
 from ..data.arguments import choice, real, several, shown, switch, whole
-from ..foundations.measuring import wilson_interval
+from ..foundations.measuring import t_quantile, wilson_interval
 
 # %% auto #0
 __all__ = ['ISSUERS', 'IBAN_LENGTHS', 'KINDS', 'REGIONS', 'PERSON', 'luhn_ok', 'is_card', 'iban_ok', 'resident_id_ok', 'fold',
@@ -581,5 +581,8 @@ def grouped_share(hits: Sequence[bool], groups: Sequence) -> Share:
     n, p, m = len(hits), sum(hits) / len(hits), len(sums)
     spread = sum((s - p * k) ** 2 for k, s in sums.values())
     variance = spread * m / max(m - 1, 1) / n**2
-    worth = m if variance == 0 else min(n, max(1, p * (1 - p) / variance))
+    worth = float(m)
+    if variance > 0:
+        worth = min(n, p * (1 - p) / variance)
+        worth *= (t_quantile(n - 1) / t_quantile(m - 1)) ** 2
     return Share(p, *wilson_interval(p, max(1, math.floor(worth))), n, m)
