@@ -272,6 +272,7 @@ _NO_PHONE = re.compile(
     r"订单|单号|编号|编码|流水|批号)\D{0,20}$",
     re.IGNORECASE,
 )
+_BETWEEN_PHONES = re.compile(r"\s*/\s*|\s+-\s+|\s{2,}")
 _PHONE_RUNS = re.compile(r"[+(]{0,3}\d[\d ().+/\-]{4,}\d")
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0038
@@ -279,19 +280,17 @@ def _phones(text: str, regions: Sequence[str], strict: bool = True) -> list[_Pla
     library, found = _phonenumbers(), set()
     leniency = library.Leniency.STRICT_GROUPING if strict else library.Leniency.VALID
     for run in _PHONE_RUNS.finditer(text):
-        for a in range(run.start(), run.end(), 200):  # it gives up on long ones
-            begin = max(run.start(), a - 40)
-            some = text[begin : min(run.end(), a + 200)]
-            for region in regions:
-                for m in library.PhoneNumberMatcher(some, region, leniency):
-                    place = begin + m.start, begin + m.end
-                    other = (
-                        strict
-                        and m.raw_string.isdigit()
-                        and _NO_PHONE.search(text[max(0, place[0] - 40) : place[0]])
-                    )
-                    if not (other or _inside_a_code(text, *place)):
-                        found.add(place)
+        ends = [m.span() for m in _BETWEEN_PHONES.finditer(run[0])]
+        begins = [0, *(b for _, b in ends)] if ends else []
+        pieces = [(0, run[0]), *((a, run[0][a:b]) for a, (b, _) in
+                  zip(begins, [*ends, (len(run[0]), 0)]))]  # fmt: skip
+        for (at, piece), region in itertools.product(pieces, regions):
+            for m in library.PhoneNumberMatcher(piece, region, leniency, 10**9):
+                a = run.start() + at + m.start
+                b, bare = a + len(m.raw_string), m.raw_string.isdigit()
+                other = strict and bare and _NO_PHONE.search(text[max(0, a - 40) : a])
+                if not (other or _inside_a_code(text, a, b)):
+                    found.add((a, b))
     return sorted(found)
 
 
