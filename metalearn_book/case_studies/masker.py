@@ -375,21 +375,19 @@ _TAG = re.compile(r"\[([^\W\d_]\w*)\]")
 _Walls = list[tuple[int, int, int]]
 
 
-def _collapsed(
-    text: str, walls: Sequence[tuple[int, int]]
-) -> tuple[str, list[tuple[int, int]]]:
+def _collapsed(text: str, walls: Sequence[tuple[int, int]]) -> tuple[str, list]:
     "The text with one NUL for each wall, and the place in it of each character."
-    out, places, at = "", [], 0
+    out, places, at = [], [], 0
     for a, b in [*sorted(walls), (len(text), len(text))]:
         if a < at:  # walls that touch the last one
             at = max(at, b)
             continue
-        out += text[at:a]
+        out.append(text[at:a])
         places += [(i, i + 1) for i in range(at, a)]
         if a < b:
-            out, places = out + "\0", [*places, (a, b)]
+            out.append("\0"), places.append((a, b))
         at = b
-    return out, places
+    return "".join(out), places
 
 
 def _beside(find: Callable, dialogues: Sequence[list[str]], walls: Sequence[_Walls]):
@@ -412,20 +410,13 @@ def _beside(find: Callable, dialogues: Sequence[list[str]], walls: Sequence[_Wal
 def _spans(self: Masker, dialogues: Sequence[list[str]]) -> list[list[PersonalSpan]]:
     """What is masked: finds outside of own masks, literals where masks can be undone,
     and what patterns see when that is masked, until they see nothing new."""
-    own = [
-        [(n, a, b) for n, t in enumerate(turns) for a, b in self._own(t)]
-        for turns in dialogues
-    ]
-    literals = [
-        [
-            PersonalSpan(m.start(), m.end(), LITERAL, turn=n)
-            for n, t in enumerate(turns)
-            if self.form == "token"
-            for m in _BEGINS.finditer(t)
-            if (n, m.start()) not in {(i, a) for i, a, _ in w}
-        ]
-        for turns, w in zip(dialogues, own)
-    ]
+    own = [[(n, a, b) for n, t in enumerate(turns) for a, b in self._own(t)]
+           for turns in dialogues]  # fmt: skip
+    mine = [{(n, a) for n, a, _ in w} for w in own]
+    literals = [[PersonalSpan(m.start(), m.end(), LITERAL, turn=n)
+                 for n, t in enumerate(turns) if self.form == "token"
+                 for m in _BEGINS.finditer(t) if (n, m.start()) not in known]
+                for turns, known in zip(dialogues, mine)]  # fmt: skip
     places = lambda spans: [(s.turn, s.start, s.end) for s in spans]
     kept, quick = literals, copy.copy(self.finder)
     find, again = self.finder.find_all, list(range(len(dialogues)))
@@ -446,15 +437,21 @@ def _spans(self: Masker, dialogues: Sequence[list[str]]) -> list[list[PersonalSp
 def _masked(self: Masker, item, spans: Sequence[PersonalSpan]) -> Masked:
     "Put the masks in."
     turns = [item] if isinstance(item, str) else list(item)
+    rows: list[list[PersonalSpan]] = [[] for _ in turns]
+    for s in spans:
+        rows[s.turn].append(s)
     out, done = [], []
     for t, text in enumerate(turns):
-        new, at = "", 0
-        for s in (s for s in spans if s.turn == t):
-            new += text[at : s.start]
-            mask, begin = self._make(s.kind, text[s.start : s.end]), len(new)
-            new, at = new + mask, s.end
-            done.append(MaskedSpan(s.kind, t, s.start, s.end, begin, len(new), s.score))
-        out.append(new + text[at:])
+        new, at, n = [], 0, 0  # n: characters so far
+        for s in rows[t]:
+            mask, before = self._make(s.kind, text[s.start : s.end]), text[at : s.start]
+            n, at = n + len(before), s.end
+            done.append(
+                MaskedSpan(s.kind, t, s.start, s.end, n, n + len(mask), s.score)
+            )
+            n += len(mask)
+            new += [before, mask]
+        out.append("".join(new) + text[at:])
     return Masked(out[0] if isinstance(item, str) else out, tuple(done))
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0031

@@ -5,6 +5,7 @@
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0006
 from __future__ import annotations
 
+import bisect
 import importlib
 import importlib.resources
 import importlib.util
@@ -243,10 +244,11 @@ _EMAILS = (
 def _emails(text: str) -> list[_Place]:
     if "@" not in text and not re.search(r"\bat\b|（at）", text, re.I):
         return []
-    found = [m.span() for m in _EMAILS[0].finditer(text)]
-    for pattern in _EMAILS[1:]:
+    found, covered = [], bytearray(len(text))
+    for pattern in _EMAILS:
         for m in pattern.finditer(text):
-            if not any(a < m.end() and m.start() < b for a, b in found):
+            if not any(covered[m.start() : m.end()]):
+                covered[m.start() : m.end()] = b"\1" * len(m[0])
                 found.append(m.span())
     return found
 
@@ -331,12 +333,22 @@ def resolve(
             raise ValueError(f"{shown(s)} is not in the {len(turns)} turns given")
     rank = lambda s: KINDS.index(s.kind) if s.kind in KINDS else len(KINDS)
     order = sorted(spans, key=lambda s: (rank(s), s.start - s.end, s.start, s.turn))
-    kept: list[PersonalSpan] = []
+    kept, taken = (
+        [],
+        [sorted((a, b) for n, a, b in walls if n == t) for t in range(len(turns))],
+    )
     for span in order:
-        at, taken = span.start, [(a, b) for t, a, b in walls if t == span.turn]
-        taken = sorted(taken + [(k.start, k.end) for k in kept if k.turn == span.turn])
-        for a, b in [*taken, (span.end, span.end)]:
-            kept += _rest(span, at, min(a, span.end), turns[span.turn])
+        at, row = span.start, taken[span.turn]
+        i = max(bisect.bisect_right(row, (at, math.inf)) - 1, 0)
+        near = list(
+            itertools.takewhile(
+                lambda p: p[0] < span.end, itertools.islice(row, i, None)
+            )
+        )
+        for a, b in [*near, (span.end, span.end)]:
+            for rest in _rest(span, at, min(a, span.end), turns[span.turn]):
+                kept.append(rest)
+                bisect.insort(row, (rest.start, rest.end))
             at = max(at, b)
     return sorted(kept, key=lambda s: (s.turn, s.start))
 
@@ -418,9 +430,10 @@ def _divided(
     turns: Sequence[str], taken: Sequence[PersonalSpan], kinds, regions
 ) -> list[PersonalSpan]:
     "Values whose parts stand in several turns; turns are folded."
-    free = lambda i, m: (
-        not any(s.turn == i and s.start < m.end() and m.start() < s.end for s in taken)
-    )
+    covered = [bytearray(len(t)) for t in turns]
+    for s in taken:
+        covered[s.turn][s.start : s.end] = b"\1" * (s.end - s.start)
+    free = lambda i, m: not any(covered[i][m.start() : m.end()])
     pieces = lambda p: [[m for m in p.finditer(t) if free(i, m)]
                         for i, t in enumerate(turns)]  # fmt: skip
     found: list[PersonalSpan] = []
