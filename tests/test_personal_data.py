@@ -375,7 +375,7 @@ def test_a_finder_says_what_is_wrong(finder):
     with pytest.raises(ValueError, match="kinds must be of"):
         PersonalDataFinder(["passport"])
     with pytest.raises(ValueError, match="two capitals"):
-        PersonalDataFinder(regions=["usa"])
+        PersonalDataFinder(KINDS, regions=["usa"])
 
 
 # --- masks ----------------------------------------------------------------------------
