@@ -104,7 +104,10 @@ def main() -> int:
         "benchmarks/personal_data",
         {"spans": found, "seconds": seconds},
         seed=0,
-        config={"regions": REGIONS, "packages": {p: metadata.version(p) for p in packages}},
+        config={
+            "regions": REGIONS,
+            "packages": {p: metadata.version(p) for p in packages},
+        },
     )
     return 0
 

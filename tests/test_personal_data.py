@@ -73,7 +73,12 @@ def test_the_lines_are_as_the_card_says():
     texts = [tuple(r["turns"]) for r in test + dev]
     assert len(set(texts)) == len(texts)
     for r in test + dev:
-        assert r["template"] in r["id"] and r["tag"] in ("plain", "odd", "split", "hard")
+        assert r["template"] in r["id"] and r["tag"] in (
+            "plain",
+            "odd",
+            "split",
+            "hard",
+        )
         for t, a, b, kind, *part in r["spans"]:
             value = r["turns"][t][a:b]
             assert value == value.strip() and 0 <= a < b <= len(r["turns"][t])
@@ -88,13 +93,18 @@ def test_no_address_or_number_is_anybody_s():
         text = fold(" ".join(r["turns"]))[0]
         for m in re.finditer(r"@([A-Za-z.]+)", text):
             domain = m[1].lower().rstrip(".")
-            assert re.fullmatch(r"(mail\.|shop\.)?example\.(com|org|net)", domain), domain
+            assert re.fullmatch(r"(mail\.|shop\.)?example\.(com|org|net)", domain), (
+                domain
+            )
         for t, a, b, kind, *_ in r["spans"]:
             if kind == "ip" and "." in r["turns"][t][a:b]:
                 assert r["turns"][t][a:b].startswith(
-                    ("192.0.2.", "198.51.100.", "203.0.113.", "192.168.", "10.0."))  # fmt: skip
+                    ("192.0.2.", "198.51.100.", "203.0.113.", "192.168.", "10.0.")
+                )
             if kind == "id_number" and b - a == 18:
-                assert r["turns"][t][a + 3 : a + 6] == "199" or "99" in r["turns"][t][a:b]
+                assert (
+                    r["turns"][t][a + 3 : a + 6] == "199" or "99" in r["turns"][t][a:b]
+                )
 
 
 # --- checks ---------------------------------------------------------------------------
@@ -260,8 +270,13 @@ spans = st.builds(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(spans, max_size=8), st.lists(st.tuples(
-    st.integers(0, 1), st.integers(0, 20), st.integers(21, 30)), max_size=1))  # fmt: skip
+@given(
+    st.lists(spans, max_size=8),
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 20), st.integers(21, 30)),
+        max_size=1,
+    ),
+)
 def test_resolve_loses_nothing_and_keeps_walls_free(found, walls):
     cover = lambda some: {(s.turn, i) for s in some for i in range(s.start, s.end)}
     wall = {(t, i) for t, a, b in walls for i in range(a, b)}
@@ -303,7 +318,9 @@ def test_code_patterns(examples, yes, no):
         assert not re.search(pattern, f"x {text} y") or text == "KD2045189" and False
 
 
-@pytest.mark.parametrize("values", [["Anna"], ["12 Oak Street"], ["客户12"], ["AB", "A1"]])
+@pytest.mark.parametrize(
+    "values", [["Anna"], ["12 Oak Street"], ["客户12"], ["AB", "A1"]]
+)
 def test_what_is_no_code(values):
     assert code_pattern(values) is None
 
@@ -318,8 +335,13 @@ def tiny_tagger():
 @pytest.fixture(scope="module")
 def fitted():
     rows = [r for r in personal_lines("dev", "en") if len(r["turns"]) == 1][:12]
-    examples = [(r["turns"][0], [(a, b, k) for _, a, b, k, *_ in r["spans"]
-                                 if k in ("person", "customer")]) for r in rows]  # fmt: skip
+    examples = [
+        (
+            r["turns"][0],
+            [(a, b, k) for _, a, b, k, *_ in r["spans"] if k in ("person", "customer")],
+        )
+        for r in rows
+    ]
     return PersonalDataFinder(KINDS, tagger=tiny_tagger()).fit(examples)
 
 
@@ -436,7 +458,8 @@ def test_pseudonyms_are_known_by_their_maker(finder, key):
 
 pieces = st.sampled_from([
     CARD, "maria@example.org", "192.0.2.7", "卡号", " ", "\n", "[", "]", "[EMAIL:abcd.",
-    "[CARD:abcd.2345]", "[EMAIL]", "é", "🙂", "\u200b", "\ud800", "]]", "x:", "12", "%s",
+    "[CARD:abcd.2345]", "[EMAIL]", "é", "🙂", "\u200b", "\ud800", "]]", "x:", "12",
+    "%s",
     "DE89370400440532013000", "anna at example dot com", "2001:db8::1", "１２",
 ])  # fmt: skip
 
@@ -513,7 +536,9 @@ def test_save_load_and_pickle_hold_no_key(masker, key, tmp_path):
     content = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     secret = key.removeprefix("mask1-").encode()
     assert secret not in content + pickle.dumps(masker) + repr(masker).encode()
-    assert secret not in json.dumps(str(vars(pickle.loads(pickle.dumps(masker))))).encode()
+    assert (
+        secret not in json.dumps(str(vars(pickle.loads(pickle.dumps(masker))))).encode()
+    )
     again = Masker.load(tmp_path / "m", key)
     assert again.mask(CARD) == masker.mask(CARD) == copy.copy(masker).mask(CARD)
     with pytest.raises(WrongKey):

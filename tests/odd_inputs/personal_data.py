@@ -1,12 +1,10 @@
 """Recipes for `personal_data`, `personal_finder` and `masker` of `case_studies`."""
 
 import importlib.util
-import tempfile
-from pathlib import Path
 
 from odd_inputs import Recipe
 
-from metalearn_book.case_studies.masker import Masker, MaskedSpan, new_key, pseudonym
+from metalearn_book.case_studies.masker import Masker, MaskedSpan, new_key
 from metalearn_book.case_studies.personal_data import PersonalSpan, personal_lines
 from metalearn_book.case_studies.personal_finder import PersonalDataFinder
 
