@@ -464,8 +464,11 @@ pieces = st.sampled_from([
 ])  # fmt: skip
 
 
+parts_of_turns = st.lists(pieces | st.text(max_size=3), max_size=6)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.lists(pieces | st.text(max_size=3), max_size=6), min_size=1, max_size=3),
+@given(st.lists(parts_of_turns, min_size=1, max_size=3),
        st.sampled_from(masks.FORMS), st.booleans())  # fmt: skip
 def test_masking_keeps_its_promises(parts, form, linkable):
     if form == "token" and not CIPHER:
