@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from measure import resident_megabytes
 from rivals import FOLDER as RIVALS
 from safetensors.torch import load_file, save_file
@@ -66,6 +67,35 @@ PASSES, MOST_STEPS = 12, 300  # of tuning on the examples
 Labelled = tuple[list[str], list[str]]
 
 
+TOP_SETTINGS = {
+    "outer_lr": (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    "outer_lr, Reptile": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "head_lr, Reptile": (0.3, 1.0, 5.0, 20.0, 80.0),
+    "temperature": (0.01, 0.03, 0.1, 0.3, 1.0),
+    "lam": (0.03, 0.1, 0.3, 1.0, 3.0),
+    "head_lr": (5.0, 20.0, 80.0, 320.0, 1280.0),
+    "layer_lr": (0.02, 0.1, 0.5, 2.0, 8.0),
+}
+TOP_SEARCHED = {
+    "class means": ("outer_lr", "temperature"),
+    "ridge": ("outer_lr", "lam"),
+    "MAML": ("head_lr", "outer_lr", "layer_lr"),
+    "FOMAML": ("head_lr", "outer_lr", "layer_lr"),
+    "ANIL": ("head_lr", "outer_lr"),
+    "Reptile": ("head_lr", "outer_lr", "layer_lr"),
+}
+
+
+class ShortTop(TopLayers):
+    "The top layers, computed in bfloat16 while `ShortTop.bf16` is set."
+
+    bf16 = False
+
+    def forward(self, x=None, **tensors):
+        with torch.autocast("cpu", torch.bfloat16, enabled=ShortTop.bf16):
+            return super().forward(x, **tensors).float()
+
+
 def numbered(labels: list[str]) -> torch.Tensor:
     classes = sorted(set(labels))
     return torch.tensor([classes.index(v) for v in labels])
@@ -80,7 +110,7 @@ class Bench:
     folder: Path
 
     def __post_init__(self):
-        self.encoder = load_encoder("minilm")
+        self.encoder, self.pools = load_encoder("minilm"), {}
 
     def features(
         self, encoder: TextEncoder, name: str, texts: list[str]
@@ -428,90 +458,97 @@ class Bench:
 
     # -------------------------------------------------------- learners on the top layer
 
-    MAX_TOKENS, OUTER, TASKS, TOP_EPISODES = 16, 200, 3, 200
+    MAX_TOKENS, WAYS, INNER_STEPS = 16, 15, 3
+    OUTER, TASKS = 30, 2  # steps of each trial, and of each run of the chapter
+    SEARCH_EPISODES, MOST_TRIALS = 40, 8
 
-    def top_pool(self, part: str, most: int) -> ClassTasks:
-        """States below the top layer of short Banking77 texts of one part of the class
-        split."""
-        d = load_dataset_by_name(
-            "banking77", part="test" if part == "test" else "train"
-        ).where(classes=class_split("banking77")[part])
-        lengths, count, rows = [len(i) for i in self.encoder.token_ids(d.texts)], {}, []
-        for i, label in enumerate(d.labels):
-            if lengths[i] <= self.MAX_TOKENS and count.get(label, 0) < most:
-                rows.append(i)
-                count[label] = count.get(label, 0) + 1
-        return lower_states(self.encoder, [d.texts[i] for i in rows], 1), [
-            d.labels[i] for i in rows
-        ]
+    def top_tasks(self, part: str, n_query: int) -> ClassTasks:
+        """15-way 1-shot episodes of states below the top layer, from short Banking77
+        texts of one part of the class split."""
+        if part not in self.pools:
+            d = load_dataset_by_name(
+                "banking77", part="test" if part == "test" else "train"
+            ).where(classes=class_split("banking77")[part])
+            short = [len(i) <= self.MAX_TOKENS for i in self.encoder.token_ids(d.texts)]
+            d = d._keep([i for i, fits in enumerate(short) if fits])
+            d = d._keep(draw_shots(d.labels, 40, SEED, exact=False))
+            self.pools[part] = lower_states(self.encoder, d.texts, 1), d.labels
+        return ClassTasks(*self.pools[part], self.WAYS, 1, n_query)
 
-    def learners(self) -> dict[str, Callable]:
+    def top_learner(self, method: str, at: dict[str, float]) -> nn.Module:
+        "One learner with its settings `at`."
+
         def top(n_way=None):
-            return TopLayers(self.encoder, 1, n_way).eval()
+            return ShortTop(self.encoder, 1, n_way).eval()
 
-        rates = {"layers.*": 0.02, "head.*": 5.0}
-        return {
-            "class means, nothing trained": lambda: ProtoNet(top(), temperature=0.1),
-            "class means": lambda: ProtoNet(top(), temperature=0.1),
-            "ridge": lambda: RidgeHead(top(), lam=0.3, scale=10.0, free_bias=True),
-            "MAML": lambda: MAML(
-                top(5), inner_lr=rates, inner_steps=3, learn_lr="tensor"
-            ),
-            "FOMAML": lambda: MAML(
-                top(5),
-                inner_lr=rates,
-                inner_steps=3,
-                learn_lr="tensor",
-                first_order=True,
-            ),
-            "ANIL": lambda: ANIL(
-                top(5), inner_lr=5.0, inner_steps=3, learn_lr="tensor"
-            ),
-            "Reptile": lambda: Reptile(top(5), inner_lr=rates, inner_steps=3),
-        }
+        if method.startswith("class means"):
+            return ProtoNet(top(), temperature=at["temperature"])
+        if method == "ridge":
+            return RidgeHead(top(), lam=at["lam"], scale=10.0, free_bias=True)
+        # the engine's check of itself takes the rounding of bfloat16 for an error
+        inner = {"inner_lr": at["head_lr"], "inner_steps": self.INNER_STEPS}
+        inner["check"] = not self.bf16
+        if method == "ANIL":
+            return ANIL(top(self.WAYS), **inner)
+        inner["inner_lr"] = {"layers.*": at["layer_lr"], "head.*": at["head_lr"]}
+        if method == "Reptile":
+            return Reptile(top(self.WAYS), **inner)
+        return MAML(top(self.WAYS), first_order=method == "FOMAML", **inner)
 
-    def contest(self, method: str) -> dict:
-        learner, began = self.learners()[method](), time.process_time()
-        if method != "class means, nothing trained":
-            outer = (
-                torch.optim.SGD(learner.parameters(), lr=0.5)
-                if method == "Reptile"
-                else torch.optim.AdamW(learner.parameters(), lr=1e-4)
-            )
-            tasks = ClassTasks(*self.top_pool("train", 40), 5, 2, 3)
-            meta_train(
-                learner,
-                tasks,
-                steps=self.OUTER,
-                tasks_per_step=self.TASKS,
-                update=Update(optimizer=outer),
-                seed=SEED,
-                progress=False,
-                validation=Validation(
-                    ClassTasks(*self.top_pool("validation", 40), 5, 2, 5),
-                    every=self.OUTER // 5,
-                    episodes=100,
-                ),
-            )
-        minutes, (pool, labels) = (
-            (time.process_time() - began) / 60,
-            self.top_pool("test", 40),
+    def top_trained(
+        self, method: str, at: dict[str, float], steps: int, seed: int
+    ) -> tuple[nn.Module, float]:
+        "A learner after `steps` outer steps, and the CPU minutes that they took."
+        learner, began = self.top_learner(method, at), time.process_time()
+        kind = torch.optim.SGD if method == "Reptile" else torch.optim.AdamW
+        ShortTop.bf16 = self.bf16
+        meta_train(
+            learner,
+            self.top_tasks("train", 1),
+            steps=steps,
+            tasks_per_step=self.TASKS,
+            update=Update(optimizer=kind(learner.parameters(), lr=at["outer_lr"])),
+            seed=seed,
+            progress=False,
         )
-        test = {k: ClassTasks(pool, labels, 5, k, 5) for k in (1, 5)}
-        frozen = ProtoNet(TopLayers(self.encoder, 1).eval(), temperature=0.1)
-        found = {
-            k: evaluate(learner, t, self.TOP_EPISODES, tasks_per_batch=5)
-            for k, t in test.items()
+        return learner, (time.process_time() - began) / 60
+
+    def top_search(self, method: str) -> dict:
+        """Settings by short runs, judged on validation classes: from the middle of each
+        list in turn, to the neighbour on either side as long as accuracy rises."""
+        tried: list[dict] = []
+
+        def score(at: dict[str, float]) -> float:
+            if any(at == t["at"] for t in tried):
+                return next(t["accuracy"].mean for t in tried if at == t["at"])
+            if len(tried) == self.MOST_TRIALS:
+                return -1.0
+            learner, _ = self.top_trained(method, at, self.OUTER, SEED)
+            found = evaluate(
+                learner,
+                self.top_tasks("validation", 5),
+                self.SEARCH_EPISODES,
+                tasks_per_batch=5,
+            )
+            tried.append({"at": at, "accuracy": found})
+            print(f"  {method} {at}: {found}", flush=True)
+            return found.mean
+
+        lists = {name: TOP_SETTINGS[name] for name in TOP_SEARCHED[method]}
+        lists |= {
+            name: TOP_SETTINGS[f"{name}, {method}"]
+            for name in lists
+            if f"{name}, {method}" in TOP_SETTINGS
         }
-        return {
-            "1-shot": found[1],
-            "5-shot": found[5],
-            "gain": paired_difference(
-                found[5],
-                evaluate(frozen, test[5], self.TOP_EPISODES, tasks_per_batch=5),
-            ),
-            "minutes": minutes,
-        }
+        best = {name: values[len(values) // 2] for name, values in lists.items()}
+        for name, values in lists.items():
+            for way in (1, -1):
+                while 0 <= (i := values.index(best[name]) + way) < len(values):
+                    there = best | {name: values[i]}
+                    if score(there) <= score(best):
+                        break
+                    best = there
+        return {"tried": tried, "chosen": best}
 
     # ------------------------------------------- tasks of another kind, time and memory
 
@@ -602,7 +639,9 @@ def jobs(b: Bench) -> list[Job]:
         ("losses", loss, 70, lambda loss=loss: b.loss_cell(loss))
         for loss in ("frozen", "prototype", "multi-task", "contrastive", "pair")
     ]
-    out += [("top layer", m, 150, lambda m=m: b.contest(m)) for m in b.learners()]
+    out += [
+        ("top layer search", m, 60, lambda m=m: b.top_search(m)) for m in TOP_SEARCHED
+    ]
     sources = {
         "encoder as it is": None,
         "meta-trained on CLINC150 and HWU64": "banking77",
@@ -678,8 +717,8 @@ def for_chapter(cells: dict, b: Bench) -> dict:
         if section == "full-way":
             for what, share in value.items():
                 numbers[section].setdefault(key.split(" #")[0] + what, []).append(share)
-        elif section == "top layer":
-            numbers[section].setdefault("methods", {})[key] = value
+        elif section == "top layer search":
+            numbers["top layer"].setdefault("search", {})[key] = value
         else:
             numbers[section] |= value if section == "timing" else {key: value}
     numbers["episodes"]["n_episodes"], numbers["losses"]["steps"] = (
@@ -689,9 +728,13 @@ def for_chapter(cells: dict, b: Bench) -> dict:
     numbers["top layer"] |= (
         {
             "max_tokens": b.MAX_TOKENS,
-            "n_episodes": b.TOP_EPISODES,
+            "ways": b.WAYS,
+            "inner_steps": b.INNER_STEPS,
             "meta_steps": b.OUTER,
             "tasks_per_step": b.TASKS,
+            "search_episodes": b.SEARCH_EPISODES,
+            "most_trials": b.MOST_TRIALS,
+            "lists": {name: list(values) for name, values in TOP_SETTINGS.items()},
         }
         if numbers["top layer"]
         else {}
