@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..book.patch import patch
 from .few_shot_tagger import Entity
-from .relations import EntityPair, as_pairs
+from .relations import EntityPair
 from .relations import RelationExtractor
 from ..data.arguments import real, several, shown, whole
 from ..foundations.estimators import is_blank
@@ -29,7 +28,8 @@ __all__ = ['SYMMETRIC', 'Triple', 'mention_pairs', 'fits', 'learned_triples', 'R
 class Triple:
     """A relation between two names, as one text states it.
 
-    score: how sure its finder is, 0 to 1. text: number of the text that states it.
+    head, tail: the names; the relation goes from the head to the tail. score: how sure
+    its finder is, 0 to 1. text: number of the text that states it.
     ValueError for blank names or relations, and a score outside 0 to 1.
     """
 
@@ -72,13 +72,18 @@ def mention_pairs(
     return found
 
 
-def fits(relation: str, pair: EntityPair, entities: Sequence[Entity], kinds) -> bool:
-    """Whether the types of the two mentions are those that the relation asks for.
-    ValueError for a relation that is not in kinds."""
+def fits(
+    relation: str,
+    pair: EntityPair,  # two mentions of a text
+    entities: Sequence[Entity],  # the mentions of the pair's text
+    kinds: Mapping[str, tuple[str, str]],  # relation -> types of its head and tail
+) -> bool:
+    """Whether the two mentions have the types that the relation asks for. ValueError
+    for a relation that is not in kinds."""
     if relation not in kinds:
-        raise ValueError(f"kinds has no types for the relation {relation!r}")
+        raise ValueError(f"kinds has no types for the relation {shown(relation)}")
     type_at = {(e.start, e.end): e.type for e in entities}
-    return (type_at.get(pair.head), type_at.get(pair.tail)) == kinds[relation]
+    return (type_at.get(pair.head), type_at.get(pair.tail)) == tuple(kinds[relation])
 
 # %% ../../nbs/case_studies/55_knowledge_graph.ipynb #f322fb3a
 def learned_triples(
@@ -89,24 +94,41 @@ def learned_triples(
 ) -> list[Triple]:
     """Triples of texts: find mentions, pair them, ask for the relation, turn away.
 
-    A pair whose most probable relation does not take its types is dropped. A relation
-    without kinds: ValueError."""
+    A pair whose most probable relation does not take its types is dropped; what a text
+    says twice is one triple, with the larger score. A relation without kinds:
+    ValueError."""
     if missing := sorted(set(map(str, extractor.classes_)) - set(kinds)):
         raise ValueError(f"kinds has no types for the relation {missing[0]!r}")
     found, places, pairs = tagger.predict(texts), [], []
     for i, (text, entities) in enumerate(zip(texts, found)):
         some = mention_pairs(text, entities, kinds)
-        pairs += some
-        places += [i] * len(some)
+        pairs, places = pairs + some, places + [i] * len(some)
     if not pairs:
         return []
-    answers, sure = extractor.predict(pairs), extractor.predict_proba(pairs).max(1)
-    outside = extractor.reject(pairs)
-    return [
-        Triple(p.names[0], str(r), p.names[1], float(s), i)
-        for i, p, r, s, none in zip(places, pairs, answers, sure, outside)
+    z = extractor._encoded(pairs)
+    sure, outside = extractor._logits(z).softmax(-1).numpy(), extractor._outside(z)
+    answers = [str(extractor.classes_[i]) for i in sure.argmax(1)]
+    return _each_once(
+        Triple(p.names[0], r, p.names[1], float(s), i)
+        for i, p, r, s, none in zip(places, pairs, answers, sure.max(1), outside)
         if not none and fits(r, p, found[i], kinds)
-    ]
+    )
+
+# %% ../../nbs/case_studies/55_knowledge_graph.ipynb #f322fb3b
+#: relations that hold in both directions
+SYMMETRIC = frozenset({"P26"})
+
+
+def _each_once(triples: Iterable[Triple]) -> list[Triple]:
+    "Each triple of a text once, names compared by their words, with its best score."
+    best: dict[tuple, Triple] = {}
+    for t in triples:
+        names = name_words(t.head), name_words(t.tail)
+        ends = frozenset(names) if t.relation in SYMMETRIC else names
+        key = t.text, t.relation, ends
+        if key not in best or best[key].score < t.score:
+            best[key] = t
+    return list(best.values())
 
 # %% ../../nbs/case_studies/55_knowledge_graph.ipynb #0ba5480a
 @dataclass(frozen=True)
@@ -162,10 +184,6 @@ def same_name(a: str, b: str) -> bool:
     return bool(a | b) and len(a & b) >= 0.5 * len(a | b)
 
 # %% ../../nbs/case_studies/55_knowledge_graph.ipynb #d8e89135
-#: relations that hold in both directions
-SYMMETRIC = frozenset({"P26"})
-
-
 def says_the_same(triple: Triple, other: Sequence[str]) -> bool:
     """Whether a triple has the relation and the names of (head, relation, tail).
     ValueError for what are not three texts."""
@@ -252,11 +270,13 @@ def sample_texts(
 
 # %% ../../nbs/case_studies/55_knowledge_graph.ipynb #78fbbec2
 def fused_triples(
-    learned: Sequence[Triple], ruled: Sequence[Triple], bar: float = 0.5
+    learned: Sequence[Triple],  # of the extractor
+    ruled: Sequence[Triple],  # of rules, about the same texts
+    bar: float = 0.5,  # how sure the extractor has to be
 ) -> list[Triple]:
-    """What rules and the extractor say together: every triple of a rule, and those of
-    the extractor that it is at least `bar` sure of, unless a rule gives the same two
-    names of that text a relation. ValueError for a bar outside 0 to 1."""
+    """What both say together: every triple of a rule, and those of the extractor that
+    it is at least `bar` sure of, unless a rule gives the same two names of that text a
+    relation. ValueError for a bar outside 0 to 1."""
     bar, kept = real("bar", bar, 0, 1), several("ruled", ruled, Triple, least=0)
 
     def known(t: Triple, r: Triple) -> bool:
@@ -273,7 +293,11 @@ def fused_triples(
 # %% ../../nbs/case_studies/55_knowledge_graph.ipynb #d39a8641
 class KnowledgeGraph:
     """Triples of many texts, merged by name: who stands in which relation to whom, and
-    which texts say so. Names are merged where their words are the same."""
+    which texts say so. Names are merged where their words are the same, and relations
+    of `SYMMETRIC` are one edge in both directions.
+
+    After `add`: `names`, as first written, by their words; `edges`, the triples that
+    state each (head, relation, tail)."""
 
     def __init__(self, triples: Iterable[Triple] = ()):
         self.names: dict[frozenset, str] = {}
@@ -286,7 +310,10 @@ class KnowledgeGraph:
         if not isinstance(triple, Triple):
             raise ValueError(f"triple must be a Triple, got {shown(triple)}")
         head, tail = self._name(triple.head), self._name(triple.tail)
-        self.edges.setdefault((head, triple.relation, tail), []).append(triple)
+        edge = head, triple.relation, tail
+        if triple.relation in SYMMETRIC and edge[::-1] in self.edges:
+            edge = edge[::-1]
+        self.edges.setdefault(edge, []).append(triple)
 
     def _name(self, name: str) -> str:
         return self.names.setdefault(name_words(name), name)

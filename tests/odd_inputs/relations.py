@@ -55,7 +55,7 @@ class Silent:
 
 @functools.cache
 def extractor():
-    some = toy().where(classes=["hired", "paid"])
+    some = toy().where(classes=["hired", "joined"])
     encoder = relations.MarkerEncoder(plain())
     return relations.RelationExtractor(encoder).fit(some.texts, some.labels)
 
@@ -79,8 +79,9 @@ RECIPES = {
     ),
     L + "tiny_relations": R(lambda: {"n": 2, "seed": 0}, use=lambda d: d.texts),
     L + "measure_relations": R(
-        lambda: {"z": vectors(), "labels": labels(), "k": 1, "head": "ridge",
-                 "lam": 1.0, "n_way": 3, "n_query": 2, "n_episodes": 3, "seed": 0},
+        lambda: {"z": vectors(), "labels": labels(), "k": 1, "asked": vectors(),
+                 "head": "ridge", "lam": 1.0, "n_way": 3, "n_query": 2, "n_episodes": 3,
+                 "seed": 0},
         use=lambda e: e.values,
     ),
     L + "scope_aurocs": R(
@@ -109,7 +110,7 @@ RECIPES = {
     ),
     G + "learned_triples": R(
         lambda: {"texts": [TEXT], "tagger": Silent(), "extractor": extractor(),
-                 "kinds": KINDS | {"paid": ("person", "person")}},
+                 "kinds": dict.fromkeys(["hired", "joined"], KINDS["hired"])},
     ),
     G + "Rule": R(
         lambda: {"relation": "hired", "pattern": "(?P<h>A) (?P<t>B)"},
