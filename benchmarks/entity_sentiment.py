@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -27,105 +27,128 @@ from metalearn_book.case_studies.entity_sentiment import EntitySentiment
 from metalearn_book.case_studies.entity_sentiment import entity_mentions, macro_f1
 from metalearn_book.case_studies.entity_sentiment import mention_vectors
 from metalearn_book.case_studies.entity_sentiment import tune_mentions
-from metalearn_book.case_studies.sentiment import DomainTasks, outer_optimizer
-from metalearn_book.case_studies.sentiment import review_learners, short_sentences
+from metalearn_book.case_studies.sentiment import METHODS, DomainMethods, chosen_rates
+from metalearn_book.case_studies.sentiment import short_sentences
 from metalearn_book.case_studies.text_classification import draw_shots, fit_head
-from metalearn_book.case_studies.text_meta_training import lower_states
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.foundations.encoders import load_encoder
 from metalearn_book.foundations.measuring import Evaluation, evaluate, over_seeds
-from metalearn_book.foundations.measuring import paired_difference
-from metalearn_book.foundations.training import Update, meta_train
-from metalearn_book.optimization.maml import AtSteps
+from metalearn_book.foundations.measuring import paired_difference, t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
-#: the defaults of the package; the chapters search around them, on source domains and
-#: on validation texts
-INNER_LR, INNER_STEPS, LR = 0.02, 5, 3e-4
-SHOTS, BATCH, START_STEPS = (1, 5, 25), 2, 120
-TRAINED = ("multi-task", "class means, meta-trained", "ridge, meta-trained", "MAML")
+#: of entities: the defaults of the package, which chapter 43 finds on validation texts
+SHOTS, N_QUERY, BATCH, START_STEPS = (1, 5, 25), 25, 2, 120
+PENALTIES = (1e-4, 1e-3, 1e-2)  # of a head on frozen vectors, on validation texts
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
-FROZEN = "vector of the text, frozen"
-Cell = tuple[str, dict]
+FROZEN, NEAR, TEXT = (
+    "vector of the text, frozen",
+    "text and surroundings, frozen",
+    "vector of the text, tuned",
+)
+RATES = (1e-4, 3e-4, 1e-3)
+#: what is tried on validation texts and on training texts without an example: options,
+#: and how many of each class
+SEARCH = [
+    *((TUNED, {"lr": lr, "reach": 2.0, "stitched": 0.25}, 20) for lr in RATES),
+    (TUNED, {"lr": 3e-4, "reach": 8.0, "stitched": 0.25}, 20),
+    (TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0}, 20),
+    *((TEXT, {"lr": lr, "stitched": 0.0}, 20) for lr in RATES[:2]),
+    *((TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": s}, 80) for s in (0.25, 0.0)),
+    (TUNED, {"lr": 1e-4, "reach": 2.0, "stitched": 0.25}, 80),
+    (TEXT, {"lr": 3e-4, "stitched": 0.0}, 80),
+]
+#: what is measured, in this order: does the entity help, and does a start help where
+#: examples are few?
+ENTITIES = [
+    *((FROZEN, k) for k in (80, 20, 5)),
+    *((NEAR, k) for k in (80, 20, 5)),
+    (TUNED, 80),
+    (TEXT, 80),
+    *((method, k) for method in (TUNED, FROM_REVIEWS) for k in (20, 5)),
+]
+DOMAINS = ["amazon", "imdb", "yelp"]
+Cell = tuple[str, Callable[[], object]]
 
 
 # ------------------------------------------------------------------ reviews
 
 
-def reviews_of(seed: int, outer: int, episodes: int) -> Iterator[tuple[str, object]]:
-    "Each domain as the new one: name of the cell, and what measures it."
-    encoder = load_encoder("minilm")
-    pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
-    domains, made = sorted(set(pool.row_domains)), {}
-    y = torch.tensor([int(v == "positive") for v in pool.labels])
+class Reviews:
+    "Each domain as the new one, by methods whose rates the two others chose."
 
-    def measure(target: str, number: int) -> dict:
-        if not made:  # states of all sentences, once
-            made.update(lower_states(encoder, pool.texts, n_top=1))
-        sources = [d for d in domains if d != target]
-        tasks = lambda k, n, of: DomainTasks(made, y, pool.row_domains, k, n, of)
-        torch.manual_seed(seed)
-        learners = review_learners(encoder, INNER_LR, INNER_STEPS)
-        for name in TRAINED:
-            shares = (1, 9) if name == "multi-task" else (5, 5)
-            update = Update(optimizer=outer_optimizer(learners[name], 1e-4, 0.05))
-            some = {"steps": outer, "tasks_per_step": BATCH, "update": update}
-            of = tasks(*shares, sources)
-            meta_train(learners[name], of, seed=seed, progress=False, **some)
-        one = learners.pop("multi-task")
-        learners["multi-task, not adapted"] = AtSteps(one, 0)
-        learners["multi-task, tuned"] = AtSteps(one, INNER_STEPS)
-        at = 1000 + 10 * number + seed
-        return {
-            name: {
+    def __init__(self, outer: int, episodes: int):
+        self.outer, self.episodes, self.methods = outer, episodes, None
+
+    def prepare(self) -> DomainMethods:
+        if self.methods is None:
+            encoder = load_encoder("minilm")
+            pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
+            y = torch.tensor([int(v == "positive") for v in pool.labels])
+            more = pool.texts, y, pool.row_domains, self.outer
+            self.methods = DomainMethods(encoder, *more)
+        return self.methods
+
+    def rates(self, target: str) -> dict:
+        "The best value of each method on one source, after it learned from the other."
+        found = self.prepare().search(*self.sources(target))
+        return chosen_rates(found)
+
+    def sources(self, target: str) -> list[str]:
+        return [d for d in DOMAINS if d != target]
+
+    def measure(self, target: str, seed: int, rates: dict) -> dict:
+        methods, sources = self.prepare(), self.sources(target)
+        at, found = 1000 + 10 * DOMAINS.index(target) + seed, {}
+        for name in METHODS:
+            learner = methods.learner(name, sources, rates, seed)
+            found[name] = {
                 str(k): evaluate(
                     learner,
-                    tasks(k, 10, [target]),
-                    episodes,
+                    methods.tasks([target], k, N_QUERY),
+                    self.episodes,
                     seed=at,
                     tasks_per_batch=BATCH,
                 ).values.tolist()
                 for k in SHOTS
             }
-            for name, learner in learners.items()
-        }
+        return found
 
-    for number, target in enumerate(domains):
-        yield (
-            f"reviews, {target}, seed {seed}",
-            lambda t=target, n=number: measure(t, n),
-        )
+    def cells(self, cells: dict, seed: int) -> Iterator[Cell]:
+        for target in DOMAINS:
+            name = f"rates, {target}"
+            yield name, lambda t=target: self.rates(t)
+            yield (
+                f"reviews, {target}, seed {seed}",
+                lambda t=target, n=name: self.measure(t, seed, cells[n]),
+            )
 
 
 def of_reviews(cells: dict) -> dict:
-    "Means over all runs, and paired differences to fine-tuning the pretrained top."
-    runs = [v for k, v in cells.items() if k.startswith("reviews")]
+    """Means over all runs, and paired differences to training on the sources without
+    adaptation and to tuning the pretrained top."""
+    runs = [v for k, v in cells.items() if k.startswith("reviews, ")]
     if len(runs) < 2:
         return {}
 
-    def read(run: int, name: str, k: str) -> Evaluation:
-        return Evaluation(torch.tensor(runs[run][name][k]), run, BATCH, (0, 1))
+    def read(run: int, name: str, k: int) -> Evaluation:
+        return Evaluation(torch.tensor(runs[run][name][str(k)]), run, BATCH, (0, 1))
 
-    names, every = list(runs[0]), range(len(runs))
+    every = range(len(runs))
+
+    def ahead(name: str, of: str, k: int):
+        pairs = [paired_difference(read(r, name, k), read(r, of, k)) for r in every]
+        return over_seeds(pairs)
+
     table = {
-        n: {str(k): over_seeds([read(r, n, str(k)) for r in every]) for k in SHOTS}
-        for n in names
+        n: {str(k): over_seeds([read(r, n, k) for r in every]) for k in SHOTS}
+        for n in METHODS
     }
-    ahead = {
-        n: {
-            str(k): over_seeds(
-                [
-                    paired_difference(read(r, n, str(k)), read(r, "tuned", str(k)))
-                    for r in every
-                ]
-            )
-            for k in SHOTS
-        }
-        for n in names
-        if n != "tuned"
+    differences = {
+        of: {n: {str(k): ahead(n, of, k) for k in SHOTS} for n in METHODS if n != of}
+        for of in ("multi-task, not adapted", "tuned", "sources and support, frozen")
     }
-    return {"reviews": table, "reviews ahead": ahead}
+    return {"reviews": table, "reviews ahead of": differences}
 
 
 # ----------------------------------------------------------------- entities
@@ -138,9 +161,8 @@ class Entities:
         data = load_dataset_by_name("finentity")
         self.mentions, self.labels, self.owner = entity_mentions(data)
         part = [data.part[row] for row in self.owner]
-        self.train, self.test = (
-            [i for i, p in enumerate(part) if p == name] for name in ("train", "test")
-        )
+        of = lambda name: [i for i, p in enumerate(part) if p == name]
+        self.train, self.asked, self.test = map(of, ("train", "validation", "test"))
         self.classes, self.encoder = sorted(set(self.labels)), None
         self.starts, self.vectors = {}, {}
         self.gold = [self.labels[i] for i in self.test]
@@ -151,7 +173,7 @@ class Entities:
         if seed not in self.starts:
             pool = short_sentences(load_dataset_by_name("uci_sentiment"), self.encoder)
             y = torch.tensor([int(v == "positive") for v in pool.labels])
-            more = {"steps": START_STEPS, "lr": LR, "seed": seed}
+            more = {"steps": START_STEPS, "seed": seed}
             self.starts = {
                 seed: tune_mentions(self.encoder, pool.texts, y, 2, **more)[0]
             }
@@ -166,35 +188,75 @@ class Entities:
 
     def answers(self, method: str, k: int, seed: int) -> str:
         self.encoder = self.encoder or load_encoder("minilm")
-        labels = [self.labels[i] for i in self.train]
-        rows = [self.train[i] for i in draw_shots(labels, k, seed)]
+        rows = self.rows(k, seed)
         y = torch.tensor([self.classes.index(self.labels[i]) for i in rows])
         if "frozen" in method:  # what EntitySentiment does with tune="none"
-            z = self.frozen(method == FROZEN)
-            weight, bias = fit_head(z[rows], y, 3, "logistic", None, 1e-3)
-            found = (z[self.test] @ weight.T + bias).argmax(1).tolist()
-            return "".join(map(str, found))
-        asked = lambda some: [self.mentions[i] for i in some]
+            z, scores = self.frozen(method == FROZEN), {}
+            gold = [self.labels[i] for i in self.asked]
+            said = lambda head, some: (z[some] @ head[0].T + head[1]).argmax(1).tolist()
+            for penalty in PENALTIES:
+                head = fit_head(z[rows], y, 3, "logistic", None, penalty)
+                guess = [self.classes[c] for c in said(head, self.asked)]
+                groups = [self.owner[i] for i in self.asked]
+                scores[penalty] = macro_f1(gold, guess, groups, n_boot=2).mean, head
+            best = max(scores.values(), key=lambda found: found[0])[1]
+            return "".join(map(str, said(best, self.test)))
+        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
+        asked = lambda some: [view(self.mentions[i]) for i in some]
         encoder = self.start(seed) if method == FROM_REVIEWS else self.encoder
-        model = EntitySentiment(encoder, lr=LR, seed=seed)
+        stitched = 0.0 if method == TEXT else 0.25  # a text has no place to look at
+        model = EntitySentiment(encoder, seed=seed, stitched=stitched)
         model.fit(asked(rows), [self.labels[i] for i in rows])
         found = model.predict(asked(self.test)).tolist()
         return "".join(str(self.classes.index(v)) for v in found)
 
-    def cells(self, seed: int) -> Iterator[tuple[str, object]]:
-        for k in (80, 20, 5):
-            for method in (
-                FROZEN,
-                "text and surroundings, frozen",
-                TUNED,
-                FROM_REVIEWS,
-            ):
-                name = f"entities, {method} | {k} | seed {seed}"
-                yield name, lambda m=method, k=k: self.answers(m, k, seed)
+    def cells(self, seed: int) -> Iterator[Cell]:
+        for method, k in ENTITIES:
+            name = f"entities, {method} | {k} | seed {seed}"
+            yield name, lambda m=method, k=k: self.answers(m, k, seed)
+
+    def rows(self, k: int, seed: int) -> list[int]:
+        labels = [self.labels[i] for i in self.train]
+        return [self.train[i] for i in draw_shots(labels, k, seed)]
+
+    def others(self) -> list[int]:
+        "Mentions of the validation part, and of training texts without an example."
+        used = {self.owner[i] for k in (20, 80) for i in self.rows(k, 0)}
+        return self.asked + [i for i in self.train if self.owner[i] not in used]
+
+    def searched(self, method: str, options: dict, k: int) -> str:
+        "Answers to mentions that are neither learned from nor tested on."
+        self.encoder = self.encoder or load_encoder("minilm")
+        rows = self.rows(k, 0)
+        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
+        asked = lambda some: [view(self.mentions[i]) for i in some]
+        model = EntitySentiment(self.encoder, seed=0, **options)
+        model.fit(asked(rows), [self.labels[i] for i in rows])
+        found = model.predict(asked(self.others())).tolist()
+        return "".join(str(self.classes.index(v)) for v in found)
+
+    def search(self) -> Iterator[Cell]:
+        for method, options, k in SEARCH:
+            said = ", ".join(f"{name}={v:g}" for name, v in options.items())
+            yield (
+                f"search at {k}, {method}: {said}",
+                lambda m=method, o=options, k=k: self.searched(m, o, k),
+            )
+
+    def of_search(self, cells: dict) -> dict:
+        "Macro F1 by what was tried."
+        asked = self.others()
+        of = [self.labels[i] for i in asked], [self.owner[i] for i in asked]
+        table = {
+            name.removeprefix("search "): self.score({"0": said}, of=of)
+            for name, said in cells.items()
+            if name.startswith("search ")
+        }
+        return {"entities search": table} if table else {}
 
     def summary(self, cells: dict) -> dict:
-        """Macro F1 of all seeds together, and paired differences on the seeds that both
-        have, by resampling texts."""
+        """Macro F1 of each method, paired differences on the seeds that both have, and
+        the same on the mentions whose text has another label too."""
         found = {}
         for name, said in cells.items():
             if name.startswith("entities, "):
@@ -202,29 +264,59 @@ class Entities:
                 found.setdefault(method, {}).setdefault(k, {})[seed] = said
         most = str(self.classes.index(max(self.gold, key=self.gold.count)))
         always = {k: {"all": most * len(self.gold)} for k in found[FROZEN]}
+        order = lambda row: sorted(row.items(), key=lambda item: int(item[0]))
         table = {
-            method: {k: self.score(runs) for k, runs in row.items()}
+            method: {k: self.score(runs) for k, runs in order(row)}
             for method, row in ({"majority": always} | found).items()
         }
         ahead = {
-            method: {
-                k: self.score(runs, found[FROZEN][k])
-                for k, runs in row.items()
-                if runs.keys() & found[FROZEN].get(k, {}).keys()
+            of: {
+                method: {
+                    k: self.score(runs, found[of][k])
+                    for k, runs in order(row)
+                    if runs.keys() & found.get(of, {}).get(k, {}).keys()
+                }
+                for method, row in found.items()
+                if method != of
             }
-            for method, row in found.items()
-            if method != FROZEN
+            for of in (FROZEN, TEXT)
         }
-        return {"entities": table, "entities ahead": ahead}
+        mixed = self.mixed()
+        within = {
+            method: {k: self.score(runs, None, mixed) for k, runs in order(row)}
+            for method, row in found.items()
+        }
+        return {"entities": table, "entities ahead of": ahead, "entities mixed": within}
 
-    def score(self, runs: dict, minus: dict | None = None) -> dict:
-        "F1 of the answers by seed, or its difference to that of others."
+    def mixed(self) -> list[int]:
+        "Places, in the test part, of mentions whose text holds another label too."
+        known = {}
+        for label, row in zip(self.labels, self.owner):
+            known.setdefault(row, set()).add(label)
+        return [i for i, row in enumerate(self.documents) if len(known[row]) > 1]
+
+    def score(self, runs: dict, minus=None, some=None, of=None) -> dict:
+        """F1 of the answers, or its difference to that of others: the mean over seeds,
+        with an interval for other texts and other draws. some: of these mentions. of:
+        labels and texts in place of those of the test part."""
         seeds = sorted(runs if minus is None else runs.keys() & minus.keys())
-        words = lambda of: [self.classes[int(c)] for s in seeds for c in of[s]]
-        documents, gold = self.documents * len(seeds), self.gold * len(seeds)
-        other = None if minus is None else words(minus)
-        f1 = macro_f1(gold, words(runs), documents, minus=other)
-        return {"mean": f1.mean, "ci95": f1.ci95, "seeds": len(seeds)}
+        gold, documents = of or (self.gold, self.documents)
+        some = range(len(gold)) if some is None else some
+        pick = lambda values: [values[i] for i in some]
+        words = lambda said: [self.classes[int(c)] for c in pick(said)]
+        gold, documents = pick(gold), pick(documents)
+        one = lambda s: macro_f1(
+            gold, words(runs[s]), documents, minus=minus and words(minus[s])
+        )
+        values = [one(s) for s in seeds]
+        mean = sum(f.mean for f in values) / len(values)
+        texts = sum(f.ci95 for f in values) / len(values)
+        draws = 0.0
+        if len(values) > 1:
+            spread = torch.tensor([f.mean for f in values]).double().std().item()
+            draws = t_quantile(len(values) - 1) * spread / len(values) ** 0.5
+        found = {"mean": mean, "ci95": (texts**2 + draws**2) ** 0.5}
+        return found | {"texts": texts, "draws": draws, "seeds": len(values)}
 
 
 # ------------------------------------------------------------------- timing
@@ -278,41 +370,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("entities", "reviews", "timing")
+    kinds = ("search", "entities", "reviews", "timing")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--outer", type=int, default=40, help="steps of meta-training")
-    parser.add_argument("--episodes", type=int, default=10, help="of each new domain")
+    parser.add_argument("--outer", type=int, default=25, help="steps of meta-training")
+    parser.add_argument("--episodes", type=int, default=6, help="of each new domain")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     torch.set_num_threads(1)
     stored = load_results(NAME, missing={"numbers": {}})
-    cells, times = (
-        stored["numbers"].get("cells", {}),
-        stored["numbers"].get("timing", {}),
-    )
+    cells = stored["numbers"].get("cells", {})
+    times = stored["numbers"].get("timing", {})
     began, spent, entities = time.process_time(), stored.get("seconds", 0), Entities()
+    reviews = Reviews(args.outer, args.episodes)
 
     def store() -> None:
         numbers = {"cells": cells} | of_reviews(cells) | {"timing": times}
         if any(name.startswith(f"entities, {FROZEN}") for name in cells):
             numbers |= entities.summary(cells)
-        config = {"outer": args.outer, "episodes": args.episodes, "lr": LR}
-        config |= {"inner_lr": INNER_LR, "inner_steps": INNER_STEPS}
+        numbers |= entities.of_search(cells)
+        config = {"outer": args.outer, "episodes": args.episodes}
         seconds = spent + time.process_time() - began
         save_results(NAME, numbers, seed=0, config=config, seconds=seconds)
         if reached := target(numbers):
             save_targets("case_studies", reached)
 
+    todo = list(entities.search()) if "search" in args.only else []
     for seed in args.seeds:
-        todo = list(entities.cells(seed)) if "entities" in args.only else []
+        if "entities" in args.only:
+            todo += entities.cells(seed)
         if "reviews" in args.only:
-            todo += list(reviews_of(seed, args.outer, args.episodes))
-        for name, measure in todo:
-            if name not in cells:
-                cells[name] = measure()
-                store()
-                print(f"{time.process_time() - began:6.0f} s  {name}", flush=True)
+            todo += reviews.cells(cells, seed)
+    for name, measure in todo:
+        if name not in cells:
+            cells[name] = measure()
+            store()
+            print(f"{time.process_time() - began:6.0f} s  {name}", flush=True)
     if "timing" in args.only and not times:
         times.update(timing())
     store()

@@ -63,7 +63,10 @@ def test_a_mention_is_found(mention, places):
         ((TEXT, (0, 3)), "inside the word 'Alda'"),
         ((TEXT, (2, 9)), "inside the word 'Alda'"),
         ((TEXT, (0.0, 4.0)), "whole number"),
-        ((TEXT, (0, 4, 7)), "offsets must be"),
+        ((TEXT, (0, 4, 7)), "or offsets"),
+        ((TEXT, None), "words of the text, or offsets"),
+        ((TEXT, float("nan")), "words of the text, or offsets"),
+        (("Café rose", "Cafe\u0301"), "another Unicode form"),
         (("", "Alda"), "must be words"),
         (("\u200b \n", (0, 1)), "must be words"),
         (("a \ud800", "a"), "half of a character"),
@@ -81,6 +84,17 @@ def test_what_is_no_mention_is_refused(mention, said):
 def test_the_number_of_a_bad_mention_is_said(fitted):
     with pytest.raises(ValueError, match=r"mentions\[2\]: the entity 'Corvo'"):
         fitted.predict([TEXT, (TEXT, "Alda"), (TEXT, "Corvo")])
+
+
+def test_one_mention_or_a_table_is_no_list_of_mentions(fitted):
+    for one in (TEXT, (TEXT, "Alda")):
+        with pytest.raises(ValueError, match="must be a list, got one"):
+            fitted.predict(one)
+    table = np.array([(TEXT, "Alda"), (TEXT, "Brint")])
+    with pytest.raises(ValueError, match="list of pairs"):
+        fitted.predict(table)
+    assert len(fitted.predict([(TEXT, "Alda")])) == 1
+    assert len(fitted.predict(list(map(tuple, table.tolist())))) == 2
 
 
 def test_an_entity_of_no_token_is_refused(tiny):
@@ -157,6 +171,71 @@ def test_a_mask_of_nothing_is_refused():
         es.mention_pool(hidden, ones, 0 * ones)
 
 
+# --- two texts in one -----------------------------------------------------------------
+
+
+def stitched(tiny, mentions, y, n_pairs=20, window=None, seed=0):
+    ids, at, _ = es.mention_windows(tiny, mentions)
+    found = es._stitched(tiny, ids, at, torch.tensor(y), n_pairs, window, seed)
+    return ids, at, found
+
+
+def test_a_stitched_pair_is_both_texts_and_asks_about_both(tiny):
+    asked = [(TEXT, "Alda"), (TEXT, "Brint"), ("Corvo fell.", "Corvo"), "a fine day"]
+    y = [0, 1, 1, 0]
+    ids, at, (rows, places, of) = stitched(tiny, asked, y)
+    assert len(rows) == len(places) == len(of) == 40
+    assert {tuple(sorted(of[i : i + 2])) for i in range(0, 40, 2)} == {
+        (0, 1), (0, 2), (1, 3), (2, 3)
+    }  # fmt: skip
+    for row, place, i, j in zip(rows, places, of, range(40)):
+        assert rows[j ^ 1] == row and y[of[j ^ 1]] != y[i]
+        own = [ids[i][k] for k in at[i] if 0 < k < len(ids[i]) - 1]  # no special ones
+        assert [row[k] for k in place] == own
+        left, right = (ids[of[k]][1:-1] for k in (j - j % 2, j - j % 2 + 1))
+        assert row == [ids[0][0], *left, *right, ids[0][-1]]
+    again = stitched(tiny, asked, y)[2]
+    assert again == (rows, places, of) != stitched(tiny, asked, y, seed=1)[2]
+
+
+def test_long_texts_are_stitched_by_the_halves_that_hold_the_entity(tiny):
+    rest = "the weather was fine , " * 40
+    asked = [(f"{rest} Alda rose {rest}", "Alda"), (f"Brint fell {rest}", "Brint"),
+             rest]  # fmt: skip
+    ids, at, (rows, places, of) = stitched(tiny, asked, [0, 1, 2], 30, window=40)
+    assert max(map(len, rows)) <= 40
+    for row, place, i in zip(rows, places, of):
+        if i < 2:
+            assert [row[k] for k in place] == [ids[i][k] for k in at[i]]
+        else:
+            assert len(place) == 19  # half of the window, without the special ones
+
+
+def test_nothing_is_stitched_where_all_labels_are_the_same(tiny):
+    assert stitched(tiny, [(TEXT, "Alda")] * 3, [1, 1, 1])[2] == ([], [], [])
+    assert stitched(tiny, [(TEXT, "Alda")] * 3, [1, 0, 1], 0)[2] == ([], [], [])
+
+
+@pytest.mark.parametrize("n, steps", [(15, 7), (16, 4), (50, 11), (200, 30)])
+def test_batches_of_a_length_hold_each_row_once_in_a_pass(n, steps):
+    lengths = torch.randint(5, 90, (n,), generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        before = list(es.shuffled_batches(n, 16, steps))
+        after = es._alike(before, lengths.tolist())
+    a_pass = -(-n // 16)
+    assert len(after) == steps
+    for i in range(0, steps, a_pass):
+        one = [sum(batches[i : i + a_pass], []) for batches in (before, after)]
+        assert sorted(one[0]) == sorted(one[1])
+
+
+def test_labels_must_be_as_many_as_mentions(tiny):
+    for y in ([0], [0, 1, 0]):
+        with pytest.raises(ValueError, match="y"):
+            es.tune_mentions(tiny, [(TEXT, "Alda"), TEXT], torch.tensor(y), 2, steps=1)
+
+
 # --- the classifier ------------------------------------------------------------------
 
 
@@ -230,6 +309,44 @@ def test_no_text_of_the_examples_is_saved(fitted, few, tmp_path):
     assert not any(t in json.dumps(about) for t, _ in few[0])
 
 
+def test_a_rate_that_ruins_it_is_refused(tiny, few):
+    model = es.EntitySentiment(tiny, n_top=1, steps=30, lr=1e6)
+    with pytest.raises(RuntimeError, match="lower"):
+        model.fit(*few)
+    with pytest.raises(ValueError, match="not fitted"):
+        model.predict(few[0])
+
+
+def test_modes_dtypes_and_threads_change_nothing(tiny, few):
+    import copy
+    import threading
+
+    make = lambda encoder: es.EntitySentiment(encoder, n_top=1, steps=4, seed=3)
+    want = make(tiny).fit(*few).predict_proba(few[0])
+    noisy = copy.deepcopy(tiny)
+    noisy.model.train()
+    found = make(noisy).fit(*few)
+    found.encoder_.model.train()
+    assert np.array_equal(found.predict_proba(few[0]), want)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = make(tiny).fit(*few).predict_proba(few[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.abs(again - want).max() < 1e-5
+    small = copy.deepcopy(tiny)
+    small.model.half()
+    assert np.abs(make(small).fit(*few).predict_proba(few[0]) - want).max() < 0.02
+    answers = [None] * 3
+
+    def one(i):
+        answers[i] = make(tiny).fit(*few).predict_proba(few[0])
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(3)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert all(np.array_equal(a, want) for a in answers)
+
+
 # --- data and scores -----------------------------------------------------------------
 
 
@@ -273,6 +390,36 @@ def test_the_interval_counts_texts_and_not_mentions():
     alone = es.macro_f1(y, guess, range(100)).ci95
     copies = es.macro_f1(np.repeat(y, 4), np.repeat(guess, 4), np.repeat(range(100), 4))
     assert copies.ci95 == pytest.approx(alone, rel=0.05)
+
+
+def test_the_interval_of_macro_f1_covers():
+    "Of 200 sets of 60 texts, those whose interval holds the F1 of endless ones."
+    rng = np.random.default_rng(0)
+
+    def texts(n):
+        group = np.repeat(np.arange(n), rng.integers(1, 5, n))
+        mood, hard = rng.integers(0, 3, n), rng.random(n) < 0.3
+        y = mood[group]
+        miss = rng.random(len(y)) < np.where(hard[group], 0.8, 0.1)
+        return y, np.where(miss, rng.integers(0, 3, len(y)), y), group
+
+    truth, held = es.macro_f1(*texts(20_000), n_boot=2).mean, 0
+    for _ in range(200):
+        f = es.macro_f1(*texts(60), n_boot=300)
+        held += abs(f.mean - truth) <= f.ci95
+    assert 183 <= held <= 197  # 190 expected; a binomial's 1 % and 99 %
+
+
+def test_one_text_has_no_interval_and_other_kinds_are_refused():
+    assert np.isnan(es.macro_f1([0, 1], [0, 1], ["a", "a"]).ci95)
+    for columns in (
+        (["0"], [0], [0]),
+        ([0], [0, 1], [0]),
+        ([0], [0], []),
+        ([], [], []),
+    ):
+        with pytest.raises(ValueError):
+            es.macro_f1(*columns)
 
 
 def test_the_demo_runs(tiny, capsys):

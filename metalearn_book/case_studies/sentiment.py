@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from time import process_time
 
 import torch
 from torch import Tensor, nn
 
 from ..book.patch import patch
-from .text_classification import _class_numbers
-from .text_meta_training import TopLayers
+from .text_classification import _class_numbers, _penalty_of
+from .text_classification import fit_head
+from .text_meta_training import TopLayers, lower_states
 from ..data import LabeledTexts
 from ..data.arguments import choice, real, several, shapes, shown
 from ..data.arguments import whole
 from ..foundations.encoders import TextEncoder
+from ..foundations.measuring import Evaluation, best_of, evaluate
 from ..foundations.tasks import Examples, TaskBatch, normalized_text
 from ..foundations.tasks import take
+from ..foundations.training import Update, meta_train
 from ..metric.closed_form import RidgeHead
 from ..metric.prototypes import ProtoNet
-from ..optimization.maml import MAML
+from ..optimization.maml import MAML, AtSteps
 
 # %% auto #0
-__all__ = ['short_sentences', 'DomainTasks', 'review_learners', 'outer_optimizer']
+__all__ = ['METHODS', 'short_sentences', 'DomainTasks', 'SourceHead', 'outer_optimizer', 'DomainMethods', 'chosen_rates']
 
 # %% ../../nbs/case_studies/40_sentiment.ipynb #ab28d858
 def _check_encoder(encoder) -> None:
@@ -95,12 +99,13 @@ def _rows(self: DomainTasks, domains: list, domain) -> list[Tensor]:
     "The rows of each class in a domain."
     own = torch.tensor([d == domain for d in domains])
     rows = [(own & (self.y == c)).nonzero()[:, 0] for c in range(int(self.y.max()) + 1)]
-    need, least = self.k_shot + self.n_query, min(map(len, rows))
-    if least < need:
-        raise ValueError(
-            f"domain {domain!r} has {least} rows of a class, and a task needs {need}; "
-            "lower k_shot or n_query"
-        )
+    need = self.k_shot + self.n_query
+    for c, some in enumerate(rows):
+        if len(some) < need:
+            raise ValueError(
+                f"domain {domain!r} has {len(some)} rows of class {c}, and a task "
+                f"needs {need} of each; lower k_shot or n_query, or leave it out by of="
+            )
     return rows
 
 
@@ -120,34 +125,47 @@ def sample(self: DomainTasks, n_tasks: int, generator: torch.Generator) -> TaskB
     return TaskBatch(*(Examples(take(self.x, r), self.y[r]) for r in parts))
 
 # %% ../../nbs/case_studies/40_sentiment.ipynb #40fdd35d
-def review_learners(
-    encoder: TextEncoder,  # its top layer is copied, once for each learner
-    inner_lr: float = 0.02,  # of the layer; learned in MAML
-    inner_steps: int = 5,  # on the support set
-    head_lr: float = 5.0,  # of the head, which starts from zero
-) -> dict[str, nn.Module]:
-    "Learners of two labels on the `lower_states` of sentences, by name."
-    _check_encoder(encoder)
-    inner_lr, head_lr = real("inner_lr", inner_lr, 0), real("head_lr", head_lr, 0)
-    rates = {"layers.*": inner_lr, "head.*": head_lr}
-    steps = whole("inner_steps", inner_steps, 0)
-    body = lambda: TopLayers(encoder, 1).eval()
-    top = lambda n, **more: MAML(
-        TopLayers(encoder, 1, 2).eval(),
-        inner_lr=rates,
-        inner_steps=n,
-        first_order=True,
-        **more,
-    )
-    return {
-        "class means": ProtoNet(body(), temperature=0.1),
-        "ridge": RidgeHead(body(), lam=0.3, scale=10.0, free_bias=True),
-        "tuned": top(steps),
-        "multi-task": top(0),
-        "class means, meta-trained": ProtoNet(body(), temperature=0.1),
-        "ridge, meta-trained": RidgeHead(body(), lam=0.3, scale=10.0, free_bias=True),
-        "MAML": top(steps, learn_lr="tensor"),
-    }
+class SourceHead(nn.Module):
+    """Logistic regression on the vectors of a body, fitted to labelled rows of source
+    domains and, with a weight, to the support set.
+
+    body: rows x -> vectors `(n, d)`. x, y: of the sources. own: how much a row of the
+    support set counts beside one of the sources; 0: it is not looked at. penalty: as of
+    `fit_head`.
+    """
+
+    def __init__(self, body: nn.Module, x, y: Tensor, own: float = 0.0, penalty=None):
+        super().__init__()
+        shapes(y=(y, "N+"))
+        self.space, self.own = ProtoNet(body), real("own", own, 0)
+        self.penalty, self.y = (
+            _penalty_of("logistic", penalty),
+            _class_numbers(y, len(y)),
+        )
+        with torch.no_grad():
+            self.z = body(x)
+        shapes(x=(self.z, "N d"), y=(self.y, "N"))
+        self.head = self._fitted(self.z, self.y, None)
+
+    def _fitted(self, z: Tensor, y: Tensor, weight: Tensor | None):
+        n_classes = int(self.y.max()) + 1
+        return fit_head(z, y, n_classes, "logistic", weight, self.penalty)
+
+# %% ../../nbs/case_studies/40_sentiment.ipynb #5d000001
+@patch
+def adapt(self: SourceHead, support: Examples) -> Callable:
+    "One head for each of B support sets; the result maps x to logits `(B, Q, C)`."
+    heads = [self.head] * len(support.y)
+    if self.own:
+        z = self.space.embed(support.x)
+        real_ = torch.ones(z.shape[:2]) if support.mask is None else support.mask
+        weights = torch.cat([torch.ones(len(z), len(self.z)), self.own * real_], 1)
+        heads = [
+            self._fitted(torch.cat([self.z, own]), torch.cat([self.y, y]), w)
+            for own, y, w in zip(z, support.y, weights)
+        ]
+    weight, bias = map(torch.stack, zip(*heads))
+    return lambda x: self.space.embed(x) @ weight.mT + bias[:, None]
 
 # %% ../../nbs/case_studies/40_sentiment.ipynb #d82bbb7b
 def outer_optimizer(learner: nn.Module, lr: float, head_lr: float):
@@ -164,3 +182,139 @@ def outer_optimizer(learner: nn.Module, lr: float, head_lr: float):
     if not groups:
         raise ValueError(f"learner has no weights to train, got {shown(learner)}")
     return torch.optim.AdamW(groups, weight_decay=0.01)
+
+# %% ../../nbs/case_studies/40_sentiment.ipynb #5d000004
+_INNER, _OUTER = (0.005, 0.02, 0.1), (3e-5, 1e-4, 3e-4)
+#: methods of `DomainMethods` and the values that are tried for each
+METHODS = {
+    "sources, frozen": (1e-4, 1e-3, 1e-2),  # penalty of the head
+    "sources and support, frozen": (1.0, 5.0, 25.0),  # weight of a row of the support
+    "class means": (0.1,),  # temperature, which changes no answer
+    "ridge": (0.03, 0.3, 3.0),  # penalty
+    "tuned": _INNER,
+    "multi-task, not adapted": _OUTER,
+    "multi-task, tuned": _INNER,
+    "class means, meta-trained": _OUTER,
+    "ridge, meta-trained": _OUTER,
+    "MAML": _OUTER,  # its inner rate starts at that of "tuned", and is learned
+}
+
+
+class DomainMethods:
+    """The methods of `METHODS` on labelled texts of several domains.
+
+    encoder: its top layer is copied, once for each learner. texts, y, domains: of N
+    rows, labels from 0. outer_steps: of training, two tasks each. inner_steps: of
+    adaptation. seconds: processor seconds of training, by method.
+    """
+
+    def __init__(self, encoder, texts, y, domains, outer_steps=25, inner_steps=5):
+        _check_encoder(encoder), shapes(y=(y, "N+"))
+        self.encoder, self.y = encoder, _class_numbers(y, len(y))
+        self.domains = several("domains", domains)
+        self.outer_steps = whole("outer_steps", outer_steps)
+        self.inner_steps = whole("inner_steps", inner_steps)
+        self.seconds, self._known = {}, {}
+        self.x = lower_states(encoder, texts, n_top=1)
+        self.tasks([self.domains[0]], 1, 1)  # labels and domains fit the texts
+
+# %% ../../nbs/case_studies/40_sentiment.ipynb #5d000005
+@patch
+def tasks(self: DomainMethods, of, k_shot: int, n_query: int) -> DomainTasks:
+    "Tasks of some domains."
+    return DomainTasks(self.x, self.y, self.domains, k_shot, n_query, of)
+
+
+@patch
+def _top(self: DomainMethods, inner_lr: float, steps: int, **more) -> MAML:
+    rates = {"layers.*": inner_lr, "head.*": 5.0}  # the head starts from zero
+    top = TopLayers(self.encoder, 1, int(self.y.max()) + 1).eval()
+    more |= {"inner_lr": rates, "inner_steps": steps, "first_order": True}
+    return MAML(top, **more)
+
+
+@patch
+def _trained(self: DomainMethods, learner, name: str, of, lr: float, seed: int):
+    "The learner, after its outer steps on tasks with ten rows of each class."
+    shares = (1, 9) if name == "multi-task, not adapted" else (5, 5)
+    update, began = Update(optimizer=outer_optimizer(learner, lr, 0.05)), process_time()
+    more = {"tasks_per_step": 2, "update": update, "seed": seed, "progress": False}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of dropout
+        meta_train(learner, self.tasks(of, *shares), steps=self.outer_steps, **more)
+    self.seconds[name] = process_time() - began
+    return learner.eval()
+
+# %% ../../nbs/case_studies/40_sentiment.ipynb #5d000006
+@patch
+def learner(
+    self: DomainMethods,
+    name: str,  # of `METHODS`
+    sources: Sequence,  # domains to learn from
+    rates: Mapping[str, float],  # of the methods; some need that of another
+    seed: int = 0,
+) -> nn.Module:  # with `adapt`
+    "A method as it meets a new domain: trained on the sources where it is to be."
+    name, rate = choice("name", name, METHODS), rates[choice("name", name, rates)]
+    body, seed = TopLayers(self.encoder, 1).eval(), whole("seed", seed, 0)
+    if "frozen" in name:
+        rows = [i for i, d in enumerate(self.domains) if d in sources]
+        own = (rate, rates["sources, frozen"]) if "support" in name else (0.0, rate)
+        return SourceHead(body, take(self.x, torch.tensor(rows)), self.y[rows], *own)
+    if name == "tuned":
+        return self._top(rate, self.inner_steps)
+    if name == "multi-task, tuned":
+        first = self.learner("multi-task, not adapted", sources, rates, seed)
+        found = self._top(rate, self.inner_steps)
+        found.loop.model.load_state_dict(first.learner.loop.model.state_dict())
+        return found
+    if name == "multi-task, not adapted":
+        key = (*sources, rate, seed)  # the tuned one begins where this one ends
+        if key not in self._known:
+            top = self._trained(self._top(0.01, 0), name, sources, rate, seed)
+            self._known[key] = AtSteps(top, 0)
+        return self._known[key]
+    if name == "MAML":
+        top = self._top(rates["tuned"], self.inner_steps, learn_lr="tensor")
+        return self._trained(top, name, sources, rate, seed)
+    lam = rates["ridge"] if "meta" in name and "ridge" in name else rate
+    ridge = lambda: RidgeHead(body, lam=lam, scale=10.0, free_bias=True)
+    found = ridge() if "ridge" in name else ProtoNet(body, temperature=0.1)
+    return self._trained(found, name, sources, rate, seed) if "meta" in name else found
+
+# %% ../../nbs/case_studies/40_sentiment.ipynb #5d000007
+@patch
+def search(
+    self: DomainMethods,
+    learn,  # the domain that is learned from
+    ask,  # and the one that is asked about
+    methods: Mapping[str, Sequence[float]] = METHODS,
+    n_episodes: int = 20,  # of ten sentences in support and twenty in query
+    seed: int = 1,  # of training, and of the episodes
+) -> dict[str, dict[float, Evaluation]]:  # by method and value
+    "What each value of each method reaches on another source domain."
+    found, rates, tasks = {}, {}, self.tasks([ask], 5, 10)
+    for name, values in methods.items():
+        found[name] = {
+            v: evaluate(
+                self.learner(name, [learn], rates | {name: v}, seed),
+                tasks,
+                n_episodes,
+                seed=seed,
+                tasks_per_batch=2,
+            )
+            for v in values
+        }
+        rates |= chosen_rates({name: found[name]})
+    return found
+
+
+def chosen_rates(found: Mapping[str, Mapping[float, Evaluation]]) -> dict[str, float]:
+    "The best value of each method, of what `DomainMethods.search` found."
+    if not isinstance(found, Mapping) or not all(
+        isinstance(row, Mapping)
+        and all(isinstance(e, Evaluation) for e in row.values())
+        for row in found.values()
+    ):
+        raise ValueError(f"found must hold evaluations by value, got {shown(found)}")
+    return {n: best_of({v: e.mean for v, e in r.items()}) for n, r in found.items()}

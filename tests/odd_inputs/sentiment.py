@@ -9,6 +9,8 @@ from torch import nn
 from metalearn_book import data
 from metalearn_book.case_studies import entity_sentiment as es
 from metalearn_book.foundations.encoders import load_encoder
+from metalearn_book.foundations.measuring import Evaluation
+from metalearn_book.foundations.tasks import Examples
 
 encoder = functools.cache(lambda: load_encoder("tiny"))
 TEXT = "Alda rose while Brint fell."
@@ -26,6 +28,18 @@ def hidden() -> torch.Tensor:
 
 def states() -> dict[str, torch.Tensor]:
     return {"hidden": hidden(), "mask": torch.ones(2, 3), "near": torch.ones(2, 3)}
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def two() -> Examples:
+    return Examples(torch.ones(1, 2, 3), torch.tensor([[0, 1]]))
+
+
+def scores() -> Evaluation:
+    return Evaluation(torch.tensor([0.5, 1.0]), 0)
 
 
 def asked(model):
@@ -46,11 +60,18 @@ RECIPES = {
                  "of": ["a"]},
         use=lambda t: t.sample(2, torch.Generator().manual_seed(0)).query.y,
     ),
-    S + "review_learners": R(
-        lambda: {"encoder": encoder(), "inner_lr": 0.1, "inner_steps": 1,
-                 "head_lr": 1.0},
-        use=list,
+    S + "SourceHead": R(
+        lambda: {"body": nn.Identity(), "x": torch.randn(6, 3),
+                 "y": torch.tensor([0, 1] * 3), "own": 1.0, "penalty": 0.1},
+        use=lambda h: h.adapt(two())(torch.ones(1, 2, 3)),
     ),
+    S + "DomainMethods": R(
+        lambda: {"encoder": encoder(), "texts": ["good", "bad", "fine", "poor"],
+                 "y": torch.tensor([0, 1, 0, 1]), "domains": ["a"] * 4,
+                 "outer_steps": 1, "inner_steps": 1},
+        use=lambda m: m.tasks(["a"], 1, 1).sample(1, generator()).query.y,
+    ),
+    S + "chosen_rates": R(lambda: {"found": {"ridge": {0.1: scores()}}}),
     S + "outer_optimizer": R(
         lambda: {"learner": nn.Linear(2, 2), "lr": 1e-3, "head_lr": 1e-2},
         use=lambda o: len(o.param_groups),
@@ -62,6 +83,7 @@ RECIPES = {
         kinds={"text": "text", "entity": "text"},
     ),
     E + "read_mention": R(lambda: {"mention": TEXT}, kinds={"mention": "text"}),
+    E + "text_answers": R(lambda: {"labels": list("aab"), "rows": [0, 0, 1]}),
     E + "mention_windows": R(
         lambda: {"encoder": encoder(), "mentions": MENTIONS, "window": 12}
     ),
@@ -77,14 +99,15 @@ RECIPES = {
     ),
     E + "tune_mentions": R(
         lambda: {"encoder": encoder(), "mentions": MENTIONS, "y": y(), "n_classes": 2,
-                 "steps": 1, "n_top": 1, "lr": 1e-3, "head_lr": 1e-2, "window": 12,
-                 "reach": 2.0, "seed": 0},
+                 "steps": 1, "n_top": 1, "lr": 1e-3, "head_lr": 1e-2, "stitched": 0.5,
+                 "window": 12, "reach": 2.0, "seed": 0},
         use=lambda found: found[1:],
     ),
     E + "EntitySentiment": R(
         lambda: {"encoder": encoder(), "tune": "top", "n_top": 1, "steps": 1,
-                 "lr": 1e-3, "head_lr": 1e-2, "window": 12, "reach": 2.0,
-                 "penalty": 0.1, "batch_size": 2, "seed": 0, "device": "cpu"},
+                 "lr": 1e-3, "head_lr": 1e-2, "stitched": 0.5, "window": 12,
+                 "reach": 2.0, "penalty": 0.1, "batch_size": 2, "seed": 0,
+                 "device": "cpu"},
         use=asked,
     ),
     E + "macro_f1": R(
@@ -92,5 +115,8 @@ RECIPES = {
                  "minus": list("aaab"), "n_boot": 20, "seed": 0},
         use=lambda f: (f.mean, f.ci95),
     ),
-    E + "demo": R(lambda: {"encoder": encoder(), "steps": 1}),
+    E + "demo": R(  # without them: a pretrained encoder and all its steps
+        lambda: {"encoder": encoder(), "steps": 1},
+        kinds={"encoder": "leave", "steps": "leave"},
+    ),
 }  # fmt: skip
