@@ -120,6 +120,32 @@ def test_rows_of_other_libraries():
             as_pairs([row])
 
 
+@pytest.mark.parametrize(
+    ("head", "tail", "n"),
+    [
+        ((0, 3), (10, 15), 0),
+        ((0, 1), (2, 3), 2),  # numbers of tokens
+        ((0, 2), (10, 15), 1),  # the end is the last character
+        ((1, 3), (10, 16), 1),
+    ],
+)
+def test_offsets_that_cut_a_word_are_warned_of(head, tail, n):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        as_pairs([EntityPair.of(TEXT, "Ada", "Bruno"), (TEXT, head, tail)])
+    assert len(caught) == (n > 0)
+    if n:
+        assert f"word: {n}, the first in pairs[1]" in str(caught[0].message)
+
+
+def test_words_without_spaces_between_them_are_not_cut():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_pairs(
+            [("张三在北京工作", (0, 2), (3, 5)), ("O'Neil met R2D2", (0, 6), (11, 15))]
+        )
+
+
 def test_two_entities_of_one_name_are_two_mentions():
     pair = EntityPair("Victoria by Victoria", (0, 8), (12, 20))
     assert pair.names == ("Victoria", "Victoria")

@@ -209,15 +209,18 @@ def from_marked(cls: EntityPair, text: str) -> EntityPair:
 def as_pairs(rows: Sequence) -> list[EntityPair]:
     """Rows as `EntityPair`s: pairs, marked texts, (text, head, tail) with names or with
     offsets, or dicts as of OpenNRE: {"text": ..., "h": {"pos": [0, 3]}, "t": ...}.
-    ValueError says which row is wrong, and why."""
+    ValueError says which row is wrong, and why; a warning, where offsets cut a word."""
     if isinstance(rows, (str, EntityPair)):
         raise ValueError(f"pairs must be a list, got {shown(rows)}; put it in a list")
-    found = []
+    found, by_offsets = [], {}
     for i, row in enumerate(several("pairs", rows)):
         try:
             found.append(_as_pair(row))
         except ValueError as e:
             raise ValueError(f"pairs[{i}]: {e}") from None
+        if not isinstance(row, str):
+            by_offsets[i] = found[-1]
+    _warn_of_cut_words(by_offsets)
     return found
 
 
@@ -237,6 +240,27 @@ def _as_pair(row) -> EntityPair:
         )
     by_name = isinstance(row[1], str) and isinstance(row[2], str)
     return (EntityPair.of if by_name else EntityPair)(*row)
+
+# %% ../../nbs/case_studies/50_relations.ipynb #1b5de5e9
+_CUT = re.compile(rf"(?<={_LETTER})(?={_LETTER})")
+
+
+def _warn_of_cut_words(pairs: Mapping[int, EntityPair]) -> None:
+    "A warning that names the first pair with a mention that cuts a word."
+    cut = [
+        (i, p.text[a:b], (a, b))
+        for i, p in pairs.items()
+        for a, b in (p.head, p.tail)
+        if _CUT.match(p.text, a) or _CUT.match(p.text, b)
+    ]
+    if cut:
+        row, name, place = cut[0]
+        warnings.warn(
+            f"mentions that begin or end inside of a word: {len(cut)}, the first in "
+            f"pairs[{row}], {name!r} at {place}. Offsets count characters, and the end "
+            "is the place behind the last one",
+            stacklevel=3,
+        )
 
 # %% ../../nbs/case_studies/50_relations.ipynb #7281276a
 def _with_marks(encoder: TextEncoder) -> torch.nn.Module:
