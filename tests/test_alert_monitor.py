@@ -107,6 +107,14 @@ def test_one_day_is_one_day_in_every_zone(head):
     assert utc._day(replace(evening, time=shifted)) == utc._day(evening)
 
 
+def test_the_time_of_an_alert_is_in_the_zone_of_the_monitor(monitor, surged):
+    east = timezone(timedelta(hours=9))
+    moved = [replace(i, time=i.time.astimezone(east)) for i in surged]
+    here, there = copy.deepcopy(monitor).update(surged), monitor.update(moved)
+    assert here and [(a.id, a.time) for a in here] == [(a.id, a.time) for a in there]
+    assert all(a.since <= a.time[:10] for a in there)
+
+
 @pytest.mark.parametrize(
     "wrong, word",
     [

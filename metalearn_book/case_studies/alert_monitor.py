@@ -75,10 +75,11 @@ class Alert:
     """One ring of a series. Its id depends on series and day alone, so that a receiver
     knows an alert that is sent again.
 
-    entity, series: what rang. time: of the text that made it ring. since: first day of
-    the surge, most likely. count: texts since then, and expected: how many are usual.
-    texts: (id, title) of at most the last 50 of them. previous: day of the series' ring
-    before, or empty. ValueError for a count below 1 or expected below 0."""
+    entity, series: what rang. time: of the text that made it ring, in the zone of the
+    monitor. since: first day of the surge, most likely. count: texts since then, and
+    expected: how many are usual. texts: (id, title) of at most the last 50 of them.
+    previous: day of the series' ring before, or empty. ValueError for a count below 1
+    or expected below 0."""
 
     id: str
     entity: str
@@ -288,7 +289,7 @@ def fit(self: AlertMonitor, history: Sequence[Item]) -> AlertMonitor:
     self._path = self._mark = None
     return self
 
-# %% ../../nbs/case_studies/47_alert_monitor.ipynb #a147c4a7
+# %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1472f4d
 def _charts(rates, surge: float, run: float, c: float, days: int, hold: int) -> list:
     "A chart for each row of rates; together they keep the budget of their runs."
     known, charts = {}, []
@@ -306,7 +307,7 @@ def _charts(rates, surge: float, run: float, c: float, days: int, hold: int) -> 
         charts.append(pair[lower])
     return charts
 
-# %% ../../nbs/case_studies/47_alert_monitor.ipynb #a1472f4d
+
 @patch
 def _designed(self: AlertMonitor, series: list, counts, weekday) -> None:
     "Charts for all series, and the fitted attributes."
@@ -388,7 +389,8 @@ def _count(self: AlertMonitor, state: dict, i: int, item: Item) -> None:
     since, name = state["since"][i], json.dumps([entity, series, day])
     alert = {
         "id": hashlib.sha256(name.encode()).hexdigest()[:16],
-        "entity": entity, "series": series, "time": item.time.isoformat(),
+        "entity": entity, "series": series,
+        "time": item.time.astimezone(self.zone).isoformat(),
         "since": date.fromordinal(since).isoformat(), "count": state["counted"][i],
         "expected": self._usual(i, since, day), "texts": state["texts"][i],
         "previous": state["rung"][i],
