@@ -75,6 +75,7 @@ setup(
         cfg["lib_name"]: [
             "py.typed",
             "book/chapters.json",
+            "data/samples/*.json",
             "data/splits/*.json",
             "data/upstream.json",
             "starts/*.safetensors",

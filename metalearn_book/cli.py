@@ -276,6 +276,16 @@ def command_models(given: argparse.Namespace) -> int:
     return _install(given.again)
 
 
+def command_demo(given: argparse.Namespace) -> int:
+    from .book.demos import DEMOS, run_demo
+
+    if given.name is None:
+        print("metalearn-book demo NAME, one of: " + ", ".join(DEMOS))
+        return 0
+    run_demo(given.name)
+    return 0
+
+
 def _size(folder: Path) -> str:
     total = (
         sum(
@@ -459,7 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--version", action="version", version=f"metalearn_book {__version__}"
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{chapters,run,data,models,doctor}"
+        dest="command", required=True, metavar="{chapters,run,demo,data,models,doctor}"
     )
     commands.add_parser(
         "chapters", help="list the chapters and the modules that they export"
@@ -473,6 +483,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="smoke: seconds (default); book: minutes, stores outputs; full: for a GPU",
     )
     run.set_defaults(do=command_run)
+    demo = commands.add_parser(
+        "demo", help="a case study on small data of the package, in under a minute"
+    )
+    demo.add_argument("name", nargs="?", help="such as relations; none lists them")
+    demo.set_defaults(do=command_demo)
     data = commands.add_parser(
         "data", help="which data sets there are, which are at hand, how to get the rest"
     )

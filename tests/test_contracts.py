@@ -17,6 +17,7 @@ import pytest
 
 import metalearn_book
 from metalearn_book import data
+from metalearn_book.case_studies.entity_sentiment import entity_mentions, invented_news
 from metalearn_book.case_studies.few_shot_tagger import TaggerStart
 from metalearn_book.case_studies.sequence_labels import EpisodeSampler
 from metalearn_book.case_studies.text_classification import draw_shots
@@ -193,8 +194,18 @@ def of_tagger():
     return settings, (list(words), list(tags)), {"lean": 2.0}
 
 
+def of_sentiment():
+    mentions, labels, _ = entity_mentions(invented_news(24))
+    settings = {"encoder": load_encoder("tiny"), "steps": 3, "n_top": 1}
+    return settings, (mentions, labels), {"seed": 3}
+
+
 #: name -> (constructor's arguments, fit's arguments, another setting)
-FACTORIES = {"FewShotClassifier": of_classifier, "FewShotTagger": of_tagger}
+FACTORIES = {
+    "FewShotClassifier": of_classifier,
+    "FewShotTagger": of_tagger,
+    "EntitySentiment": of_sentiment,
+}
 MADE = {}
 
 
