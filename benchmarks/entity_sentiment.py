@@ -41,7 +41,7 @@ SHOTS, N_QUERY, BATCH, START_STEPS = (1, 5, 25), 25, 2, 120
 PENALTIES = (1e-4, 1e-3, 1e-2)  # of a head on frozen vectors, on validation texts
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
 FROZEN, NEAR = "vector of the text, frozen", "text and surroundings, frozen"
-TEXT, ASKED = "vector of the text, tuned", "name before the text, tuned"
+TEXT = "vector of the text, tuned"
 RATES = (1e-4, 3e-4, 1e-3)
 #: what is tried on validation texts and on training texts without an example: options,
 #: and how many of each class. Stitched pairs come with steps of their own (36 in place
@@ -58,8 +58,6 @@ SEARCH = [
     (TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0, "steps": 138}, 80),
     (TEXT, {"lr": 3e-4, "stitched": 0.0, "steps": 36}, 20),
     (TEXT, {"lr": 3e-4, "stitched": 0.0, "steps": 138}, 80),
-    *((ASKED, {"lr": lr, "stitched": 0.0}, 20) for lr in RATES[:2]),
-    *((ASKED, {"lr": 3e-4, "stitched": 0.0, "steps": n}, 80) for n in (90, 138)),
 ]
 #: what is measured, in this order: does the entity help, and does a start help where
 #: examples are few?
@@ -68,8 +66,9 @@ ENTITIES = [
     *((NEAR, k) for k in (80, 20, 5)),
     (TUNED, 80),
     (TEXT, 80),
-    (ASKED, 80),
-    *((method, k) for method in (TUNED, FROM_REVIEWS) for k in (20, 5)),
+    (TUNED, 20),
+    (TUNED, 5),
+    (FROM_REVIEWS, 5),
 ]
 DOMAINS = ["amazon", "imdb", "yelp"]
 Cell = tuple[str, Callable[[], object]]
@@ -95,7 +94,7 @@ class Reviews:
 
     def rates(self, target: str) -> dict:
         "The best value of each method on one source, after it learned from the other."
-        found = self.prepare().search(*self.sources(target))
+        found = self.prepare().search(*self.sources(target), n_episodes=8)
         return chosen_rates(found)
 
     def sources(self, target: str) -> list[str]:
@@ -158,14 +157,8 @@ def of_reviews(cells: dict) -> dict:
 # ----------------------------------------------------------------- entities
 
 
-def named(mention: tuple) -> str:
-    "The name of the entity as a question before its text, read as one text."
-    text, (start, end) = mention
-    return f"{text[start:end]}: {text}"
-
-
 #: what a method reads of a mention, where that is no mention
-VIEWS = {FROZEN: lambda m: m[0], TEXT: lambda m: m[0], ASKED: named}
+VIEWS = {FROZEN: lambda m: m[0], TEXT: lambda m: m[0]}
 
 
 class Entities:
@@ -206,7 +199,7 @@ class Entities:
         return [view(self.mentions[i]) for i in rows]
 
     def setting(self, cells: dict, method: str, k: int) -> str:
-        "The best of what was tried for a method with as many examples; for 5 as for 20."
+        "The best that was tried for a method at as many examples; for 5 as for 20."
         begin = f"search at {max(k, 20)}, {TUNED if method == FROM_REVIEWS else method}"
         asked = self.others()
         of = [self.labels[i] for i in asked], [self.owner[i] for i in asked]
@@ -328,7 +321,7 @@ class Entities:
                 for method, row in found.items()
                 if method != of
             }
-            for of in (FROZEN, TEXT, ASKED, TUNED)
+            for of in (FROZEN, TEXT, TUNED)
         }
         mixed, own = self.mixed(), found.get(TUNED, {}).get("80", {})
         within = {
