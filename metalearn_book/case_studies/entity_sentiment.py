@@ -441,7 +441,9 @@ def tune_mentions(
     ids, at, owner = mention_windows(encoder, mentions, window)
     y, seed = _class_numbers(y, n_classes), whole("seed", seed, 0)
     shapes(y=(y, str(owner[-1] + 1)))
-    stitched = _pairs_of(len(ids)) if stitched is None else real("stitched", stitched, 0)
+    stitched = (
+        _pairs_of(len(ids)) if stitched is None else real("stitched", stitched, 0)
+    )
     y, n_pairs = y[owner], round(stitched * len(ids))
     more = _stitched(encoder, ids, at, y, n_pairs, window, seed)
     ids, at, y = ids + more[0], at + more[1], torch.cat([y, y[more[2]]])
