@@ -1,9 +1,9 @@
-"""Runs of the chapters on sentiment: domains of reviews, entities of financial news.
+"""Runs of the chapter on the sentiment of an entity: mentions of financial news.
 
-    python benchmarks/entity_sentiment.py [--only reviews entities timing]
-        [--seeds 0 1 2] [--shots 80 20 5] [--outer N] [--episodes N]
+    python benchmarks/entity_sentiment.py [--only search entities timing]
+        [--seeds 0 1 2] [--shots 80 20 5]
 
-Two more draws at 80 mentions of each class: --only entities --seeds 3 4 --shots 80.
+One more draw at 80 mentions of each class: --only entities --seeds 3 --shots 80.
 
 Minutes for each training seed on one core. Every cell is stored in
 results/benchmarks/entity_sentiment.json as soon as it is measured, and a restart goes
@@ -29,17 +29,15 @@ from metalearn_book.case_studies.entity_sentiment import EntitySentiment
 from metalearn_book.case_studies.entity_sentiment import entity_mentions, macro_f1
 from metalearn_book.case_studies.entity_sentiment import mention_vectors
 from metalearn_book.case_studies.entity_sentiment import tune_mentions
-from metalearn_book.case_studies.sentiment import METHODS, DomainMethods, chosen_rates
 from metalearn_book.case_studies.sentiment import short_sentences
 from metalearn_book.case_studies.text_classification import draw_shots, fit_head
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.foundations.encoders import load_encoder
-from metalearn_book.foundations.measuring import Evaluation, evaluate, over_seeds
-from metalearn_book.foundations.measuring import paired_difference, t_quantile
+from metalearn_book.foundations.measuring import t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
-SHOTS, N_QUERY, BATCH, START_STEPS = (1, 5, 25), 25, 2, 120
+START_STEPS = 120  # on reviews
 PENALTIES = (1e-4, 1e-3, 1e-2)  # of a head on frozen vectors, on validation texts
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
 FROZEN, NEAR = "vector of the text, frozen", "text and surroundings, frozen"
@@ -72,88 +70,7 @@ ENTITIES = [
     (TUNED, 5),
     (FROM_REVIEWS, 5),
 ]
-DOMAINS = ["amazon", "imdb", "yelp"]
 Cell = tuple[str, Callable[[], object]]
-
-
-# ------------------------------------------------------------------ reviews
-
-
-class Reviews:
-    "Each domain as the new one, by methods whose rates the two others chose."
-
-    def __init__(self, outer: int, episodes: int):
-        self.outer, self.episodes, self.methods = outer, episodes, None
-
-    def prepare(self) -> DomainMethods:
-        if self.methods is None:
-            encoder = load_encoder("minilm")
-            pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
-            y = torch.tensor([int(v == "positive") for v in pool.labels])
-            more = pool.texts, y, pool.row_domains, self.outer
-            self.methods = DomainMethods(encoder, *more)
-        return self.methods
-
-    def rates(self, target: str) -> dict:
-        "The best value of each method on one source, after it learned from the other."
-        found = self.prepare().search(*self.sources(target), n_episodes=8)
-        return chosen_rates(found)
-
-    def sources(self, target: str) -> list[str]:
-        return [d for d in DOMAINS if d != target]
-
-    def measure(self, target: str, seed: int, rates: dict) -> dict:
-        methods, sources = self.prepare(), self.sources(target)
-        at, found = 1000 + 10 * DOMAINS.index(target) + seed, {}
-        for name in METHODS:
-            learner = methods.learner(name, sources, rates, seed)
-            found[name] = {
-                str(k): evaluate(
-                    learner,
-                    methods.tasks([target], k, N_QUERY),
-                    self.episodes,
-                    seed=at,
-                    tasks_per_batch=BATCH,
-                ).values.tolist()
-                for k in SHOTS
-            }
-        return found
-
-    def cells(self, cells: dict, seed: int) -> Iterator[Cell]:
-        for target in DOMAINS:
-            name = f"rates, {target}"
-            yield name, lambda t=target: self.rates(t)
-            yield (
-                f"reviews, {target}, seed {seed}",
-                lambda t=target, n=name: self.measure(t, seed, cells[n]),
-            )
-
-
-def of_reviews(cells: dict) -> dict:
-    """Means over all runs, and paired differences to training on the sources without
-    adaptation and to tuning the pretrained top."""
-    runs = [v for k, v in cells.items() if k.startswith("reviews, ")]
-    if len(runs) < 2:
-        return {}
-
-    def read(run: int, name: str, k: int) -> Evaluation:
-        return Evaluation(torch.tensor(runs[run][name][str(k)]), run, BATCH, (0, 1))
-
-    every = range(len(runs))
-
-    def ahead(name: str, of: str, k: int):
-        pairs = [paired_difference(read(r, name, k), read(r, of, k)) for r in every]
-        return over_seeds(pairs)
-
-    table = {
-        n: {str(k): over_seeds([read(r, n, k) for r in every]) for k in SHOTS}
-        for n in METHODS
-    }
-    differences = {
-        of: {n: {str(k): ahead(n, of, k) for k in SHOTS} for n in METHODS if n != of}
-        for of in ("multi-task, not adapted", "tuned", "sources and support, frozen")
-    }
-    return {"reviews": table, "reviews ahead of": differences}
 
 
 # ----------------------------------------------------------------- entities
@@ -423,12 +340,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("search", "entities", "reviews", "timing")
+    kinds = ("search", "entities", "timing")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--shots", nargs="+", type=int, default=[80, 20, 5])
-    parser.add_argument("--outer", type=int, default=25, help="steps of meta-training")
-    parser.add_argument("--episodes", type=int, default=6, help="of each new domain")
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     torch.set_num_threads(1)
@@ -437,15 +352,14 @@ def main() -> None:
     times = stored["numbers"].get("timing", {})
     settings = stored["numbers"].get("entities settings", {})
     began, spent, entities = time.process_time(), stored.get("seconds", 0), Entities()
-    reviews = Reviews(args.outer, args.episodes)
 
     def store() -> None:
-        numbers = {"cells": cells} | of_reviews(cells) | {"timing": times}
+        numbers = {"cells": cells, "timing": times}
         if any(name.startswith(f"entities, {FROZEN}") for name in cells):
             numbers |= entities.summary(cells) | {"entities settings": settings}
         numbers |= entities.of_search(cells)
-        config = {"outer": args.outer, "episodes": args.episodes}
         seconds = spent + time.process_time() - began
+        config = {"penalties": PENALTIES, "start_steps": START_STEPS}
         save_results(NAME, numbers, seed=0, config=config, seconds=seconds)
         if reached := target(numbers):
             save_targets("case_studies", reached)
@@ -456,8 +370,6 @@ def main() -> None:
         for seed in args.seeds:
             if "entities" in args.only:
                 yield from entities.cells(cells, settings, seed, args.shots)
-            if "reviews" in args.only:
-                yield from reviews.cells(cells, seed)
 
     for name, measure in todo():
         if name not in cells:
