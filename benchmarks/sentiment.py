@@ -50,7 +50,7 @@ class Reviews:
 
     def rates(self, target: str) -> dict:
         "The best value of each method on one source, after it learned from the other."
-        found = self.prepare().search(*self.sources(target), n_episodes=8)
+        found = self.prepare().search(*self.sources(target), n_episodes=10)
         return chosen_rates(found)
 
     def sources(self, target: str) -> list[str]:
