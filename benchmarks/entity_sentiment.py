@@ -1,7 +1,9 @@
-"""Runs of the chapters on sentiment: domains of reviews, entities of financial news.
+"""Runs of the chapter on the sentiment of an entity: mentions of financial news.
 
-    python benchmarks/entity_sentiment.py [--only reviews entities timing]
-        [--seeds 0 1 2] [--outer N] [--episodes N]
+    python benchmarks/entity_sentiment.py [--only search entities timing]
+        [--seeds 0 1 2] [--shots 80 20 5]
+
+One more draw at 80 mentions of each class: --only entities --seeds 3 --shots 80.
 
 Minutes for each training seed on one core. Every cell is stored in
 results/benchmarks/entity_sentiment.json as soon as it is measured, and a restart goes
@@ -27,28 +29,23 @@ from metalearn_book.case_studies.entity_sentiment import EntitySentiment
 from metalearn_book.case_studies.entity_sentiment import entity_mentions, macro_f1
 from metalearn_book.case_studies.entity_sentiment import mention_vectors
 from metalearn_book.case_studies.entity_sentiment import tune_mentions
-from metalearn_book.case_studies.sentiment import METHODS, DomainMethods, chosen_rates
 from metalearn_book.case_studies.sentiment import short_sentences
 from metalearn_book.case_studies.text_classification import draw_shots, fit_head
 from metalearn_book.data import load_dataset_by_name
 from metalearn_book.foundations.encoders import load_encoder
-from metalearn_book.foundations.measuring import Evaluation, evaluate, over_seeds
-from metalearn_book.foundations.measuring import paired_difference, t_quantile
+from metalearn_book.foundations.measuring import t_quantile
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "benchmarks/entity_sentiment"
-#: of entities: the defaults of the package, which chapter 43 finds on validation texts
-SHOTS, N_QUERY, BATCH, START_STEPS = (1, 5, 25), 25, 2, 120
+START_STEPS = 120  # on reviews
 PENALTIES = (1e-4, 1e-3, 1e-2)  # of a head on frozen vectors, on validation texts
 TUNED, FROM_REVIEWS = "tuned", "tuned, from reviews"
-FROZEN, NEAR, TEXT = (
-    "vector of the text, frozen",
-    "text and surroundings, frozen",
-    "vector of the text, tuned",
-)
+FROZEN, NEAR = "vector of the text, frozen", "text and surroundings, frozen"
+TEXT = "vector of the text, tuned"
 RATES = (1e-4, 3e-4, 1e-3)
 #: what is tried on validation texts and on training texts without an example: options,
-#: and how many of each class
+#: and how many of each class. Stitched pairs come with steps of their own (36 in place
+#: of 24, 138 in place of 90), so that what goes without them is tried with both.
 SEARCH = [
     *((TUNED, {"lr": lr, "reach": 2.0, "stitched": 0.25}, 20) for lr in RATES),
     (TUNED, {"lr": 3e-4, "reach": 8.0, "stitched": 0.25}, 20),
@@ -57,6 +54,10 @@ SEARCH = [
     *((TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": s}, 80) for s in (0.25, 0.0)),
     (TUNED, {"lr": 1e-4, "reach": 2.0, "stitched": 0.25}, 80),
     (TEXT, {"lr": 3e-4, "stitched": 0.0}, 80),
+    (TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0, "steps": 36}, 20),
+    (TUNED, {"lr": 3e-4, "reach": 2.0, "stitched": 0.0, "steps": 138}, 80),
+    (TEXT, {"lr": 3e-4, "stitched": 0.0, "steps": 36}, 20),
+    (TEXT, {"lr": 3e-4, "stitched": 0.0, "steps": 138}, 80),
 ]
 #: what is measured, in this order: does the entity help, and does a start help where
 #: examples are few?
@@ -65,93 +66,18 @@ ENTITIES = [
     *((NEAR, k) for k in (80, 20, 5)),
     (TUNED, 80),
     (TEXT, 80),
-    *((method, k) for method in (TUNED, FROM_REVIEWS) for k in (20, 5)),
+    (TUNED, 20),
+    (TUNED, 5),
+    (FROM_REVIEWS, 5),
 ]
-DOMAINS = ["amazon", "imdb", "yelp"]
 Cell = tuple[str, Callable[[], object]]
 
 
-# ------------------------------------------------------------------ reviews
-
-
-class Reviews:
-    "Each domain as the new one, by methods whose rates the two others chose."
-
-    def __init__(self, outer: int, episodes: int):
-        self.outer, self.episodes, self.methods = outer, episodes, None
-
-    def prepare(self) -> DomainMethods:
-        if self.methods is None:
-            encoder = load_encoder("minilm")
-            pool = short_sentences(load_dataset_by_name("uci_sentiment"), encoder)
-            y = torch.tensor([int(v == "positive") for v in pool.labels])
-            more = pool.texts, y, pool.row_domains, self.outer
-            self.methods = DomainMethods(encoder, *more)
-        return self.methods
-
-    def rates(self, target: str) -> dict:
-        "The best value of each method on one source, after it learned from the other."
-        found = self.prepare().search(*self.sources(target))
-        return chosen_rates(found)
-
-    def sources(self, target: str) -> list[str]:
-        return [d for d in DOMAINS if d != target]
-
-    def measure(self, target: str, seed: int, rates: dict) -> dict:
-        methods, sources = self.prepare(), self.sources(target)
-        at, found = 1000 + 10 * DOMAINS.index(target) + seed, {}
-        for name in METHODS:
-            learner = methods.learner(name, sources, rates, seed)
-            found[name] = {
-                str(k): evaluate(
-                    learner,
-                    methods.tasks([target], k, N_QUERY),
-                    self.episodes,
-                    seed=at,
-                    tasks_per_batch=BATCH,
-                ).values.tolist()
-                for k in SHOTS
-            }
-        return found
-
-    def cells(self, cells: dict, seed: int) -> Iterator[Cell]:
-        for target in DOMAINS:
-            name = f"rates, {target}"
-            yield name, lambda t=target: self.rates(t)
-            yield (
-                f"reviews, {target}, seed {seed}",
-                lambda t=target, n=name: self.measure(t, seed, cells[n]),
-            )
-
-
-def of_reviews(cells: dict) -> dict:
-    """Means over all runs, and paired differences to training on the sources without
-    adaptation and to tuning the pretrained top."""
-    runs = [v for k, v in cells.items() if k.startswith("reviews, ")]
-    if len(runs) < 2:
-        return {}
-
-    def read(run: int, name: str, k: int) -> Evaluation:
-        return Evaluation(torch.tensor(runs[run][name][str(k)]), run, BATCH, (0, 1))
-
-    every = range(len(runs))
-
-    def ahead(name: str, of: str, k: int):
-        pairs = [paired_difference(read(r, name, k), read(r, of, k)) for r in every]
-        return over_seeds(pairs)
-
-    table = {
-        n: {str(k): over_seeds([read(r, n, k) for r in every]) for k in SHOTS}
-        for n in METHODS
-    }
-    differences = {
-        of: {n: {str(k): ahead(n, of, k) for k in SHOTS} for n in METHODS if n != of}
-        for of in ("multi-task, not adapted", "tuned", "sources and support, frozen")
-    }
-    return {"reviews": table, "reviews ahead of": differences}
-
-
 # ----------------------------------------------------------------- entities
+
+
+#: what a method reads of a mention, where that is no mention
+VIEWS = {FROZEN: lambda m: m[0], TEXT: lambda m: m[0]}
 
 
 class Entities:
@@ -186,7 +112,26 @@ class Entities:
             self.vectors[alone] = mention_vectors(self.encoder, asked)
         return self.vectors[alone]
 
-    def answers(self, method: str, k: int, seed: int) -> str:
+    def read(self, method: str, rows: list[int]) -> list:
+        "These mentions as a method reads them."
+        view = VIEWS.get(method, lambda m: m)
+        return [view(self.mentions[i]) for i in rows]
+
+    def setting(self, cells: dict, method: str, k: int) -> str:
+        "The best that was tried for a method at as many examples; for 5 as for 20."
+        begin = f"search at {max(k, 20)}, {TUNED if method == FROM_REVIEWS else method}"
+        asked = self.others()
+        of = [self.labels[i] for i in asked], [self.owner[i] for i in asked]
+        tried = {
+            name.partition(": ")[2]: self.score({"0": said}, of=of)["mean"]
+            for name, said in cells.items()
+            if name.startswith(f"{begin}: ")
+        }
+        if not tried and "frozen" not in method:
+            raise SystemExit(f"nothing was tried for {method}: --only search first")
+        return max(tried, key=tried.get, default="")
+
+    def answers(self, method: str, k: int, seed: int, setting: str) -> str:
         self.encoder = self.encoder or load_encoder("minilm")
         rows = self.rows(k, seed)
         y = torch.tensor([self.classes.index(self.labels[i]) for i in rows])
@@ -201,19 +146,25 @@ class Entities:
                 scores[penalty] = macro_f1(gold, guess, groups, n_boot=2).mean, head
             best = max(scores.values(), key=lambda found: found[0])[1]
             return "".join(map(str, said(best, self.test)))
-        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
-        asked = lambda some: [view(self.mentions[i]) for i in some]
+        asked = lambda some: self.read(method, some)
         encoder = self.start(seed) if method == FROM_REVIEWS else self.encoder
-        stitched = 0.0 if method == TEXT else 0.25  # a text has no place to look at
-        model = EntitySentiment(encoder, seed=seed, stitched=stitched)
+        options = {n: float(v) for n, v in (o.split("=") for o in setting.split(", "))}
+        steps = int(options.pop("steps", 0)) if k >= 20 else 0  # 5: the default for 20
+        model = EntitySentiment(encoder, seed=seed, steps=steps or None, **options)
         model.fit(asked(rows), [self.labels[i] for i in rows])
         found = model.predict(asked(self.test)).tolist()
         return "".join(str(self.classes.index(v)) for v in found)
 
-    def cells(self, seed: int) -> Iterator[Cell]:
-        for method, k in ENTITIES:
-            name = f"entities, {method} | {k} | seed {seed}"
-            yield name, lambda m=method, k=k: self.answers(m, k, seed)
+    def cells(self, cells: dict, settings: dict, seed: int, shots) -> Iterator[Cell]:
+        "settings: what was chosen; what was measured by another choice is dropped."
+        for method, k in [(m, k) for m, k in ENTITIES if k in shots]:
+            name, of = f"entities, {method} | {k} | seed {seed}", f"{method} | {k}"
+            chosen = self.setting(cells, method, k)
+            if settings.get(of, chosen) != chosen:
+                for old in [c for c in cells if c.startswith(f"entities, {of} |")]:
+                    del cells[old]
+            settings[of] = chosen
+            yield name, lambda m=method, k=k, c=chosen: self.answers(m, k, seed, c)
 
     def rows(self, k: int, seed: int) -> list[int]:
         labels = [self.labels[i] for i in self.train]
@@ -228,8 +179,7 @@ class Entities:
         "Answers to mentions that are neither learned from nor tested on."
         self.encoder = self.encoder or load_encoder("minilm")
         rows = self.rows(k, 0)
-        view = (lambda m: m[0]) if method == TEXT else (lambda m: m)
-        asked = lambda some: [view(self.mentions[i]) for i in some]
+        asked = lambda some: self.read(method, some)
         model = EntitySentiment(self.encoder, seed=0, **options)
         model.fit(asked(rows), [self.labels[i] for i in rows])
         found = model.predict(asked(self.others())).tolist()
@@ -247,12 +197,23 @@ class Entities:
         "Macro F1 by what was tried."
         asked = self.others()
         of = [self.labels[i] for i in asked], [self.owner[i] for i in asked]
-        table = {
-            name.removeprefix("search "): self.score({"0": said}, of=of)
+        found = {
+            name.removeprefix("search "): {"0": said}
             for name, said in cells.items()
             if name.startswith("search ")
         }
-        return {"entities search": table} if table else {}
+        table = {name: self.score(said, of=of) for name, said in found.items()}
+        best = lambda name: max(
+            (v["mean"], other)
+            for other, v in table.items()
+            if other.split(":")[0] == name.split(":")[0]
+        )[1]  # of the same method, with as many examples
+        behind = {
+            name: self.score(found[best(name)], said, of=of)
+            for name, said in found.items()
+        }
+        more = {"entities search, best ahead of": behind}
+        return {"entities search": table} | more if table else {}
 
     def summary(self, cells: dict) -> dict:
         """Macro F1 of each method, paired differences on the seeds that both have, and
@@ -279,14 +240,23 @@ class Entities:
                 for method, row in found.items()
                 if method != of
             }
-            for of in (FROZEN, TEXT)
+            for of in (FROZEN, TEXT, TUNED)
         }
-        mixed = self.mixed()
+        mixed, own = self.mixed(), found.get(TUNED, {}).get("80", {})
         within = {
             method: {k: self.score(runs, None, mixed) for k, runs in order(row)}
             for method, row in found.items()
         }
-        return {"entities": table, "entities ahead of": ahead, "entities mixed": within}
+        rivals = {
+            m: row["80"] for m, row in found.items() if m != TUNED and "80" in row
+        }
+        apart = {
+            method: self.score(own, runs, mixed)
+            for method, runs in rivals.items()
+            if own.keys() & runs.keys()
+        }
+        more = {"entities mixed": within, "entities mixed, tuned ahead of": apart}
+        return {"entities": table, "entities ahead of": ahead} | more
 
     def mixed(self) -> list[int]:
         "Places, in the test part, of mentions whose text holds another label too."
@@ -370,38 +340,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("search", "entities", "reviews", "timing")
+    kinds = ("search", "entities", "timing")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--outer", type=int, default=25, help="steps of meta-training")
-    parser.add_argument("--episodes", type=int, default=6, help="of each new domain")
+    parser.add_argument("--shots", nargs="+", type=int, default=[80, 20, 5])
     args = parser.parse_args()
     os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     torch.set_num_threads(1)
     stored = load_results(NAME, missing={"numbers": {}})
     cells = stored["numbers"].get("cells", {})
     times = stored["numbers"].get("timing", {})
+    settings = stored["numbers"].get("entities settings", {})
     began, spent, entities = time.process_time(), stored.get("seconds", 0), Entities()
-    reviews = Reviews(args.outer, args.episodes)
 
     def store() -> None:
-        numbers = {"cells": cells} | of_reviews(cells) | {"timing": times}
+        numbers = {"cells": cells, "timing": times}
         if any(name.startswith(f"entities, {FROZEN}") for name in cells):
-            numbers |= entities.summary(cells)
+            numbers |= entities.summary(cells) | {"entities settings": settings}
         numbers |= entities.of_search(cells)
-        config = {"outer": args.outer, "episodes": args.episodes}
         seconds = spent + time.process_time() - began
+        config = {"penalties": PENALTIES, "start_steps": START_STEPS}
         save_results(NAME, numbers, seed=0, config=config, seconds=seconds)
         if reached := target(numbers):
             save_targets("case_studies", reached)
 
-    todo = list(entities.search()) if "search" in args.only else []
-    for seed in args.seeds:
-        if "entities" in args.only:
-            todo += entities.cells(seed)
-        if "reviews" in args.only:
-            todo += reviews.cells(cells, seed)
-    for name, measure in todo:
+    def todo() -> Iterator[Cell]:
+        if "search" in args.only:
+            yield from entities.search()
+        for seed in args.seeds:
+            if "entities" in args.only:
+                yield from entities.cells(cells, settings, seed, args.shots)
+
+    for name, measure in todo():
         if name not in cells:
             cells[name] = measure()
             store()

@@ -216,6 +216,22 @@ def test_nothing_is_stitched_where_all_labels_are_the_same(tiny):
     assert stitched(tiny, [(TEXT, "Alda")] * 3, [1, 0, 1], 0)[2] == ([], [], [])
 
 
+def test_pairs_are_stitched_by_default_where_mentions_are_many(tiny, few):
+    assert [es._pairs_of(n) for n in (60, 119, 120, 240)] == [0.0, 0.0, 0.25, 0.25]
+    y = torch.tensor([len(v) % 3 for v in few[1]])
+
+    def weights(mentions, y, stitched):
+        more = {"steps": 2, "n_top": 1, "stitched": stitched}
+        return es.tune_mentions(tiny, mentions, y, 3, **more)[1]
+
+    assert len(y) < 60
+    assert torch.equal(weights(few[0], y, None), weights(few[0], y, 0.0))
+    many, of_many = few[0] * 5, torch.cat([y] * 5)
+    assert len(of_many) >= 120
+    assert torch.equal(weights(many, of_many, None), weights(many, of_many, 0.25))
+    assert not torch.equal(weights(many, of_many, None), weights(many, of_many, 0.0))
+
+
 @pytest.mark.parametrize("n, steps", [(15, 7), (16, 4), (50, 11), (200, 30)])
 def test_batches_of_a_length_hold_each_row_once_in_a_pass(n, steps):
     lengths = torch.randint(5, 90, (n,), generator=torch.Generator().manual_seed(0))

@@ -111,7 +111,7 @@ def entity_mentions(
                 labels.append(names.pop()), rows.append(row)
     return mentions, labels, rows
 
-# %% ../../nbs/case_studies/43_entity_sentiment.ipynb #5e000011
+
 def text_answers(labels: Sequence, rows: Sequence) -> list:
     """What a perfect classifier of texts answers to mentions, Eq. (SE-1): the label
     that most mentions of the text have, of equals the first in the alphabet. labels,
@@ -416,6 +416,11 @@ def _steps_of(n: int) -> int:
     "Steps of tuning where none are given: six passes in batches of 16, 20 to 300."
     return min(max(20, 6 * math.ceil(n / 16)), 300)
 
+
+def _pairs_of(n: int) -> float:
+    "Pairs for each of n windows where nothing is said: none, or one for four from 120."
+    return 0.25 if n >= 120 else 0.0
+
 # %% ../../nbs/case_studies/43_entity_sentiment.ipynb #cea9007d
 def tune_mentions(
     encoder: TextEncoder,  # the start; a copy is tuned
@@ -427,7 +432,7 @@ def tune_mentions(
     n_top: int = 2,  # layers that are tuned
     lr: float = 3e-4,  # peak rate of the layers
     head_lr: float = 0.02,  # and of the head
-    stitched: float = 0.25,  # pairs that are stitched, for each window
+    stitched: float | None = None,  # pairs for each window; None: by N
     window: int | None = None,  # as in `mention_windows`
     reach: float = 2.0,  # τ
     seed: int = 0,  # of pairs, batches and dropout
@@ -436,7 +441,10 @@ def tune_mentions(
     ids, at, owner = mention_windows(encoder, mentions, window)
     y, seed = _class_numbers(y, n_classes), whole("seed", seed, 0)
     shapes(y=(y, str(owner[-1] + 1)))
-    y, n_pairs = y[owner], round(real("stitched", stitched, 0) * len(ids))
+    stitched = (
+        _pairs_of(len(ids)) if stitched is None else real("stitched", stitched, 0)
+    )
+    y, n_pairs = y[owner], round(stitched * len(ids))
     more = _stitched(encoder, ids, at, y, n_pairs, window, seed)
     ids, at, y = ids + more[0], at + more[1], torch.cat([y, y[more[2]]])
     steps = _steps_of(len(ids)) if steps is None else whole("steps", steps, 0)
@@ -500,7 +508,8 @@ class EntitySentiment(Classifier):
     tune: "top", the layers named by `n_top` are tuned on the examples, or "none": a
     logistic head on frozen vectors, with the penalty of `fit_head`. steps: of tuning;
     None: by the number of examples. lr, head_lr: peak rates. stitched: pairs that are
-    written into one text to be tuned on, for each example. window: tokens that are read
+    written into one text to be tuned on, for each example; None: none for fewer than
+    120 windows, 0.25 from there. window: tokens that are read
     around an entity; None: all that the encoder can. reach: τ of Eq. (SE-2).
     batch_size: windows that are encoded at a time. seed: of tuning. device: where the
     encoder runs; None: where it is.
@@ -516,7 +525,7 @@ class EntitySentiment(Classifier):
         steps=None,
         lr=3e-4,
         head_lr=0.02,
-        stitched=0.25,
+        stitched=None,
         window=None,
         reach=2.0,
         penalty=None,
@@ -531,7 +540,7 @@ class EntitySentiment(Classifier):
         self.seed, self.device = seed, device
 
 # %% ../../nbs/case_studies/43_entity_sentiment.ipynb #2cc02e2a
-_RATES = ("lr", "head_lr", "stitched", "reach")
+_RATES = ("lr", "head_lr", "reach")
 
 
 @patch
@@ -546,6 +555,8 @@ def _checked(self: EntitySentiment) -> dict:
     for name, least in (("steps", 1), ("window", 8)):
         p[name] = p[name] if p[name] is None else whole(name, p[name], least)
     p |= {name: real(name, p[name], 0) for name in _RATES}
+    if p["stitched"] is not None:
+        p["stitched"] = real("stitched", p["stitched"], 0)
     if p["penalty"] is not None:
         p["penalty"] = _penalty_of("logistic", p["penalty"])
     device = usable_device(p["device"])

@@ -184,7 +184,7 @@ def outer_optimizer(learner: nn.Module, lr: float, head_lr: float):
     return torch.optim.AdamW(groups, weight_decay=0.01)
 
 # %% ../../nbs/case_studies/40_sentiment.ipynb #5d000004
-_INNER, _OUTER = (0.005, 0.02, 0.1), (3e-5, 1e-4, 3e-4)
+_INNER, _OUTER = (0.005, 0.02, 0.1), (1e-4, 3e-4, 1e-3)
 #: methods of `DomainMethods` and the values that are tried for each
 METHODS = {
     "sources, frozen": (1e-4, 1e-3, 1e-2),  # penalty of the head
