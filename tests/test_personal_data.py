@@ -510,6 +510,25 @@ def test_every_flipped_bit_is_noticed(masker):
                 masker.unmask(text[:i])
 
 
+@needs_cipher
+def test_a_mask_without_its_head_is_plain_text(masker):
+    text = masker.mask("a maria@example.org b").text
+    for broken in (text.replace("[", ""), text.replace(".", ":")):
+        assert masker.unmask(broken) == broken and "maria" not in broken
+    assert masker.unmask(text * 2) == "a maria@example.org b" * 2
+
+
+def test_threads_log_through_one_filter(finder):
+    stream, logger = io.StringIO(), logging.Logger("many")
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(MaskingFilter(Masker(finder)))
+    logger.addHandler(handler)
+    say = lambda n: [logger.warning("u%d@example.org %s", n, CARD) for _ in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(say, range(8)))
+    assert stream.getvalue() == "[EMAIL] [CARD]\n" * 400
+
+
 def test_pseudonyms_are_known_by_their_maker(finder, key):
     one = Masker(finder, "pseudonym", key)
     text = f"card {CARD} and 4000-0012-3456-7899"

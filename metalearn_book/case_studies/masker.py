@@ -504,9 +504,10 @@ def _texts(i: int, item) -> list[str]:
 def unmask(
     self: Masker, text: str | Sequence[str] | Masked, key: str | None = None
 ) -> str | list[str]:
-    """The text with the values of its tokens. Tags and pseudonyms stay. ValueError
-    without a key, WrongKey for a token of another one, DamagedMask for one that was
-    changed or cut; nothing is returned then."""
+    """The text with the values of its tokens. Tags and pseudonyms stay, and what no
+    longer begins like a token. ValueError without a key, WrongKey for a token of
+    another one, DamagedMask for one that was changed or cut; nothing is returned
+    then."""
     text, key = text.text if isinstance(text, Masked) else text, self._with(key)
     if not isinstance(text, str):
         return [self.unmask(t, key) for t in _texts(0, text)]
