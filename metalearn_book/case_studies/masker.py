@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
-import hashlib
 import hmac
 import importlib.util
 import ipaddress
@@ -18,6 +17,7 @@ import re
 import secrets
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,7 +156,7 @@ def canonical(kind: str, value: str, region: str = "US") -> str:
     for name, given in (("kind", kind), ("region", region)):
         if not isinstance(given, str):
             raise ValueError(f"{name} must be a text, got {shown(given)}")
-    plain = " ".join(fold(value)[0].split())
+    plain = unicodedata.normalize("NFC", " ".join(fold(value)[0].split()))
     if kind in ("card", "iban", "id_number"):
         return re.sub("[^0-9A-Z]", "", plain.upper())
     if kind == "ip":
@@ -175,6 +175,21 @@ def canonical(kind: str, value: str, region: str = "US") -> str:
         except phonenumbers.NumberParseException:
             return re.sub("[^0-9+]", "", plain)
     return plain.casefold()
+
+# %% ../../nbs/case_studies/67_masker.ipynb #67bd020b
+def _region_of(value: str, regions: Sequence[str]) -> str:
+    "The first of some regions in which a telephone number is valid, or the first."
+    if importlib.util.find_spec("phonenumbers"):
+        import phonenumbers
+
+        for region in regions:
+            try:
+                number = phonenumbers.parse(fold(value)[0], region)
+            except phonenumbers.NumberParseException:
+                continue
+            if phonenumbers.is_valid_number_for_region(number, region):
+                return region
+    return [*regions, "US"][0]
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0021
 _LETTERS = "bcdfghjkmnpqrstv"  # one for each half byte; no vowels, no digits
@@ -276,10 +291,8 @@ class Masker:
                 f"finder must be a PersonalDataFinder, got {shown(finder)}"
             )
         self.finder = PersonalDataFinder() if finder is None else finder
-        self.form, self.linkable = (
-            choice("form", form, FORMS),
-            switch("linkable", linkable),
-        )
+        self.form = choice("form", form, FORMS)
+        self.linkable = switch("linkable", linkable)
         self.keep, self.most = several("keep", keep, str, 0), whole("most", most)
         self.key_id = None if key is None else key_id(key)
         self._key = key
@@ -337,7 +350,7 @@ def _make(self: Masker, kind: str, value: str) -> str:
     if self.form == "token" or kind == LITERAL:
         return seal(self._with(None), label, value, self.linkable)
     if self.form == "pseudonym":
-        region = (self.finder.regions or ["US"])[0]
+        region = _region_of(value, self.finder.regions) if kind == "phone" else "US"
         return pseudonym(self._with(None), label, canonical(kind, value, region))
     return f"[{label}]"
 
@@ -491,13 +504,14 @@ def _texts(i: int, item) -> list[str]:
 def unmask(
     self: Masker, text: str | Sequence[str] | Masked, key: str | None = None
 ) -> str | list[str]:
-    """The text with the values of its tokens. Tags and pseudonyms stay. ValueError
-    without a key, WrongKey for a token of another one, DamagedMask for one that was
-    changed or cut; nothing is returned then."""
+    """The text with the values of its tokens. Tags and pseudonyms stay, and what no
+    longer begins like a token. ValueError without a key, WrongKey for a token of
+    another one, DamagedMask for one that was changed or cut; nothing is returned
+    then."""
     text, key = text.text if isinstance(text, Masked) else text, self._with(key)
     if not isinstance(text, str):
         return [self.unmask(t, key) for t in _texts(0, text)]
-    out, at = "", 0
+    out, at = [], 0
     for begin in _BEGINS.finditer(text):
         m = MASK.match(text, begin.start())
         if m is None:
@@ -505,8 +519,9 @@ def unmask(
                 f"the mask at {begin.start()} is cut or changed: "
                 f"{shown(text[begin.start() : begin.start() + 60])}"
             )
-        out, at = out + text[at : m.start()] + unseal(key, m[0]), m.end()
-    return out + text[at:]
+        out += [text[at : m.start()], unseal(key, m[0])]
+        at = m.end()
+    return "".join(out) + text[at:]
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0037
 _SETTINGS = ("form", "linkable", "keep", "most", "key_id")
@@ -553,10 +568,13 @@ _RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 class MaskingFilter(logging.Filter):
     """A filter for a *handler*: what it writes is masked before.
 
-    Masks the message with its arguments, the traceback, and texts in fields that were
-    added by `extra`. Where masking fails, the message is left out and the reason is
-    logged in its place. A filter of a logger does not see what loggers below it send,
-    so add it to handlers: `handler.addFilter(MaskingFilter(masker))`."""
+    Masks the message with its arguments, the traceback, and what was added by `extra`;
+    a number there stays a number if nothing is found in it. Names of loggers, threads
+    and files stay. Where masking fails, the message is left out and the reason is
+    logged in its place. The record is changed for all handlers.
+
+    A filter of a logger does not see what loggers below it send, so add it to handlers:
+    `handler.addFilter(MaskingFilter(masker))`."""
 
     def __init__(self, masker: Masker):
         super().__init__()
@@ -575,7 +593,9 @@ class MaskingFilter(logging.Filter):
             why = f"[not logged: masking failed, {type(e).__name__}]"
             masked[list(texts).index("msg")] = why
         record.args = record.exc_info = record.exc_text = record.stack_info = None
-        vars(record).update(zip(texts, masked))
+        for name, new in zip(texts, masked):
+            if not (_is_number(vars(record)[name]) and new == texts[name]):
+                setattr(record, name, new)
         return True
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0041
@@ -591,8 +611,12 @@ def _texts_of(record: logging.LogRecord) -> dict[str, str]:
     if record.stack_info:
         found["stack_info"] = record.stack_info
     more = {k: v for k, v in vars(record).items() if k not in _RECORD}
-    plain = (int, float, bool, type(None))
+    plain = (bool, type(None))
     return found | {k: str(v) for k, v in more.items() if not isinstance(v, plain)}
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float))
 
 # %% ../../nbs/case_studies/67_masker.ipynb #67bd0056
 #: lines of the demonstration; all invented

@@ -103,6 +103,19 @@ def resident_id_ok(number: str) -> bool:
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0026
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－"), "-")
+#: a character as Python and JSON write it (\n, \u5361), and as addresses do (%40)
+_ESCAPE = re.compile(
+    r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrt\\])"
+    r"|%(?:0[9ADad]|2[0BDEFbdef])|%40(?=[A-Za-z])"
+    r"|(?:(?<![0-9%])|(?<=%[0-9A-Fa-f][0-9]))%[0-9A-Fa-f]{2}"
+)
+
+
+def _decoded(escape: str) -> str:
+    "The character of an `_ESCAPE`."
+    if len(escape) > 2:
+        return chr(int(escape.lstrip("\\ux%"), 16))
+    return {"n": "\n", "r": "\n", "t": "\t"}.get(escape[1], escape[1])
 
 
 @cache
@@ -115,18 +128,33 @@ def _folded(c: str) -> str:
         return str(unicodedata.decimal(c))
     if kind in ("Zs", "Zl", "Zp"):
         return " "
-    return "" if kind == "Cf" else _DASHES.get(ord(c), c)
+    if kind == "Cf" or "\ufe00" <= c <= "\ufe0f" or c == "\u20e3":  # not seen
+        return ""
+    return _DASHES.get(ord(c), c)
 
-
+# %% ../../nbs/case_studies/65_personal_data.ipynb #65bd026b
 def fold(text: str) -> tuple[str, Sequence[int]]:
-    """The text with digits, dashes and spaces of all scripts as ASCII and without
-    characters that are not seen, and the place in `text` of each of its characters."""
+    """The text with digits, dashes and spaces of all scripts as ASCII, escapes such as
+    `\\u5361` or `%40` as what they stand for, and without characters that are not seen;
+    and the place in `text` where each of its characters begins."""
     if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {shown(text)}")
-    if text.isascii():
+    if text.isascii() and not _ESCAPE.search(text):
         return text, range(len(text))
-    kept = [(f, i) for i, c in enumerate(text) if (f := _folded(c))]
+    kept, at = [], 0
+    for m in itertools.chain(_ESCAPE.finditer(text), [None]):
+        stop = len(text) if m is None else m.start()
+        kept += [(f, i) for i in range(at, stop) if (f := _folded(text[i]))]
+        if m is not None:
+            kept += [(f, stop) for f in _folded(_decoded(m[0]))]
+            at = m.end()
     return "".join(f for f, _ in kept), [i for _, i in kept]
+
+
+def _end_at(text: str, i: int) -> int:
+    "Where the character ends that begins at i; an escape is one."
+    m = _ESCAPE.match(text, i)
+    return m.end() if m else i + 1
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0029
 @dataclass(frozen=True)
@@ -152,28 +180,52 @@ class PersonalSpan:
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0030
 _Place = tuple[int, int]
 _NOT_IN = r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])"  # ASCII alone, as in 卡号4000
-_DIGIT_RUNS = re.compile(_NOT_IN[0] + r"\d(?:[ .\-]?\d)+(?:[ ]?[Xx])?" + _NOT_IN[1])
+_DIGIT_RUNS = re.compile(
+    _NOT_IN[0] + r"\d(?:[\s.+_·\-]{0,3}\d)+(?:[ ]?[Xx])?" + _NOT_IN[1]
+)
 
 
 def _groups_that(test: Callable, text: str, lengths: range) -> list[_Place]:
-    "Longest rows of groups of digits whose digits pass a test."
+    """Longest rows of groups of digits that pass a test: six at most, one of them of
+    four digits or more, or digit by digit; on two lines at most."""
     found = []
     for run in _DIGIT_RUNS.finditer(text):
         groups = [(run.start() + m.start(), run.start() + m.end())
                   for m in re.finditer(r"[0-9]+[Xx]?|[Xx]", run[0])]  # fmt: skip
         at = 0
         while at < len(groups):
-            for last in range(min(len(groups), at + 19), at, -1):
-                a, b = groups[at][0], groups[last - 1][1]
-                joined = "".join(text[i:j] for i, j in groups[at:last])
-                if len(joined) in lengths and test(joined):
+            for last in _rows_from(groups, at, lengths):
+                a, b = groups[at][0], groups[last][1]
+                joined = "".join(text[i:j] for i, j in groups[at : last + 1])
+                if _is_one(text, a, b) and test(joined):
                     found.append((a, b))
-                    at = last - 1
+                    at = last
                     break
             at += 1
     return found
 
 
+def _rows_from(groups: Sequence[_Place], at: int, lengths: range) -> list[int]:
+    "Last groups of the rows from a group that may be one number, the longest first."
+    rows, total, largest = [], 0, 0
+    for last in range(at, len(groups)):
+        size = groups[last][1] - groups[last][0]
+        total, largest = total + size, max(largest, size)
+        if total > lengths[-1] or largest > 1 and last - at > 5:
+            break
+        if total in lengths and (largest > 3 or largest == 1):
+            rows.append(last)
+    return rows[::-1]
+
+
+def _is_one(text: str, a: int, b: int) -> bool:
+    "Whether a place is on two lines at most, and in no decimal such as 0.40000012."
+    return text.count("\n", a, b) < 2 and not _DECIMAL.search(text, max(a - 2, 0), b)
+
+
+_DECIMAL = re.compile(r"\d\.\d{7}")
+
+# %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0031
 def _cards(text: str) -> list[_Place]:
     ok = lambda d: d.isdigit() and is_card(d)
     return _groups_that(ok, text, range(13, 20))
@@ -182,8 +234,11 @@ def _cards(text: str) -> list[_Place]:
 def _resident_ids(text: str) -> list[_Place]:
     return _groups_that(resident_id_ok, text, range(18, 19))
 
-# %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0031
-_IBAN_START = re.compile(_NOT_IN[0] + r"(?=[A-Za-z]{2} ?\d{2})")
+
+_IBAN_START = re.compile(
+    rf"(?:{_NOT_IN[0]}|(?<=IBAN)|(?<=iban))(?=[A-Za-z]{{2}} ?\d{{2}})"
+)
+_IBAN_GAP = re.compile(r"[\s.\-]{1,2}(?=[A-Za-z0-9])")
 
 
 def _ibans(text: str) -> list[_Place]:
@@ -192,23 +247,27 @@ def _ibans(text: str) -> list[_Place]:
         length, a = IBAN_LENGTHS.get(text[m.end() : m.end() + 2].upper(), 0), m.end()
         b, value = a, ""
         while b < len(text) and len(value) < length:
-            c = text[b]
-            if c.isascii() and c.isalnum():
-                value += c
-            elif c not in " -" or text[b - 1] in " -":
+            if text[b].isascii() and text[b].isalnum():
+                value, b = value + text[b], b + 1
+            elif gap := _IBAN_GAP.match(text, b):
+                b = gap.end()
+            else:
                 break
-            b += 1
         whole_group = b == len(text) or not re.match(r"[0-9A-Za-z]", text[b])
-        if len(value) == length > 0 and whole_group and iban_ok(value):
-            found.append((a, b))
+        if len(value) == length > 0 and whole_group and text.count("\n", a, b) < 2:
+            if iban_ok(value) and 2 * sum(map(str.isdigit, value)) >= length:
+                found.append((a, b))
     return found
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0034
 _IPV4 = re.compile(r"(?<![0-9A-Za-z.])(?:\d{1,3}\.){3}\d{1,3}(?![0-9A-Za-z]|\.\d)")
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:.])[0-9A-Fa-f:]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
-#: after these words, four numbers with dots are a version or a place in a book
+#: after these words, four numbers with dots are a version or a place in a book, unless
+#: a word stands between that is said of machines
 _NO_ADDRESS = re.compile(
-    r"(version|release|firmware|build|section|chapter|clause|§|版本|固件|章节)[^@]{0,40}$",
+    r"(version|release|firmware|build|section|chapter|clause|§|版本|固件|章节)"
+    r"(?:(?!\b(?:from|at|by|on|via|ip|host|peer|server|address|client|login)\b|来自|地址)"
+    r"[^@]){0,40}$",
     re.IGNORECASE,
 )
 
@@ -217,8 +276,9 @@ def _ips(text: str) -> list[_Place]:
     found = []
     for m in itertools.chain(_IPV4.finditer(text), _IPV6.finditer(text)):
         value = m[0].rstrip(":.") if not m[0].endswith("::") else m[0]
+        plain = value if ":" in value else re.sub(r"\b0+(?=\d)", "", value)  # 007
         try:
-            address = ipaddress.ip_address(value)
+            address = ipaddress.ip_address(plain)
         except ValueError:
             continue
         named = _NO_ADDRESS.search(text[max(0, m.start() - 60) : m.start()])
@@ -233,7 +293,7 @@ _LABEL = rf"[{_LATIN}](?:[{_LATIN}-]{{0,61}}[{_LATIN}])?"
 _AT = r"\s?(?:\(at\)|\[at\]|\{at\}|（at）)\s?"
 _DOT = r"\s?(?:\(dot\)|\[dot\]|\{dot\}|（dot）)\s?|\.| dot "
 _EMAILS = (
-    re.compile(rf"(?<![{_LATIN}]){_USER}@{_LABEL}(?:\.{_LABEL})+"),
+    re.compile(rf"(?<![{_LATIN}]){_USER}@{_LABEL}(?:(?:\.{_LABEL})+|(?:。{_LABEL})+)"),
     # letters of other scripts, to the next space or mark: rather too much
     re.compile(r"[^\W_][\w.+-]{0,63}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
     re.compile(rf"(?<![{_LATIN}]){_USER}{_AT}{_LABEL}(?:(?:{_DOT}){_LABEL})+", re.I),
@@ -268,10 +328,12 @@ def _phonenumbers():
     return importlib.import_module(_PHONE_LIBRARY)
 
 
-#: a bare number after these words is no telephone's
+#: a bare number after these words is no telephone's, unless a word stands between that
+#: is said of telephones
 _NO_PHONE = re.compile(
     r"(order|reference|ticket|case|invoice|quote|batch|serial|contract|"
-    r"订单|单号|编号|编码|流水|批号)\D{0,20}$",
+    r"订单|单号|编号|编码|流水|批号)"
+    r"(?:(?!phone|call|mobile|cell|\btel|dial|reach|电话|手机|致电|拨打|联系)\D){0,20}$",
     re.IGNORECASE,
 )
 _BETWEEN_PHONES = re.compile(r"\s*/\s*|\s+-\s+|\s{2,}")
@@ -333,18 +395,13 @@ def resolve(
             raise ValueError(f"{shown(s)} is not in the {len(turns)} turns given")
     rank = lambda s: KINDS.index(s.kind) if s.kind in KINDS else len(KINDS)
     order = sorted(spans, key=lambda s: (rank(s), s.start - s.end, s.start, s.turn))
-    kept, taken = (
-        [],
-        [sorted((a, b) for n, a, b in walls if n == t) for t in range(len(turns))],
-    )
+    kept: list[PersonalSpan] = []
+    taken = [sorted((a, b) for n, a, b in walls if n == t) for t in range(len(turns))]
     for span in order:
         at, row = span.start, taken[span.turn]
         i = max(bisect.bisect_right(row, (at, math.inf)) - 1, 0)
-        near = list(
-            itertools.takewhile(
-                lambda p: p[0] < span.end, itertools.islice(row, i, None)
-            )
-        )
+        before = lambda p: p[0] < span.end
+        near = list(itertools.takewhile(before, itertools.islice(row, i, None)))
         for a, b in [*near, (span.end, span.end)]:
             for rest in _rest(span, at, min(a, span.end), turns[span.turn]):
                 kept.append(rest)
@@ -377,7 +434,7 @@ def find_patterns(
     kinds, regions = _checked_kinds(kinds), _checked_regions(regions)
     strict = switch("strict", strict)
     plain, at = fold(text)
-    found = [PersonalSpan(at[a], at[b - 1] + 1, kind)
+    found = [PersonalSpan(at[a], _end_at(text, at[b - 1]), kind)
              for a, b, kind in _places(plain, kinds, regions, strict)]  # fmt: skip
     return resolve(found, [text])
 
@@ -411,19 +468,22 @@ _IBAN_PIECES = re.compile(
 
 
 def _chains(rows: Sequence[list], most: int = 4) -> Iterator[list]:
-    """Rows of pieces that one value can be made of: the last piece of a turn, whole
-    turns with one piece, the first piece of a turn; at most one turn between."""
-    for i, row in enumerate(rows):
-        chain, turn = [(i, row[-1])] if row else [], i
-        while chain and len(chain) < most:
-            later = [j for j in range(turn + 1, min(turn + 3, len(rows))) if rows[j]]
-            if not later:
-                break
-            turn = later[0]
-            chain = [*chain, (turn, rows[turn][0])]
+    """Rows of pieces that one value can be made of: the last piece of a turn and the
+    first piece of later ones, of which all but the last have one piece; at most one
+    turn is left out between two, whatever it holds."""
+
+    def longer(chain: list) -> Iterator[list]:
+        turn = chain[-1][0]
+        if len(chain) > 1:
             yield chain
-            if len(rows[turn]) > 1:
-                break
+        if len(chain) < most and (len(chain) == 1 or len(rows[turn]) == 1):
+            for j in range(turn + 1, min(turn + 3, len(rows))):
+                if rows[j]:
+                    yield from longer([*chain, (j, rows[j][0])])
+
+    for i, row in enumerate(rows):
+        if row:
+            yield from longer([(i, row[-1])])
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0045
 def _divided(
@@ -448,8 +508,9 @@ def _divided(
     for chain in _chains(pieces(_IBAN_PIECES) if "iban" in kinds else []):
         if iban_ok(re.sub("[ -]", "", "".join(m[0] for _, m in chain))):
             add(chain, "iban")
-    for chain in _chains(pieces(_PIECES)):
-        value = re.sub(r"[ .\-]", "", "".join(m[0] for _, m in chain))
+    digits_of = lambda chain: re.sub(r"[ .\-]", "", "".join(m[0] for _, m in chain))
+    chains = [(digits_of(chain), chain) for chain in _chains(pieces(_PIECES))]
+    for value, chain in sorted(chains, key=lambda c: -len(c[0])):  # longest first
         if "id_number" in kinds and resident_id_ok(value):
             add(chain, "id_number")
         elif "card" in kinds and value.isdigit() and is_card(value):
@@ -507,8 +568,11 @@ def find_in_turns(
     if len(turns) > 1:
         found += _divided([t for t, _ in folded], found, kinds, regions)
     places = [at for _, at in folded]
-    back = lambda s: replace(s, start=places[s.turn][s.start],
-                             end=places[s.turn][s.end - 1] + 1)  # fmt: skip
+    back = lambda s: replace(
+        s,
+        start=places[s.turn][s.start],
+        end=_end_at(turns[s.turn], places[s.turn][s.end - 1]),
+    )
     return resolve([back(s) for s in found], turns)
 
 # %% ../../nbs/case_studies/65_personal_data.ipynb #65bd0053
