@@ -46,6 +46,8 @@ OTHER_DATA = {
     "InContextRegressor": "pairs of linear tasks, in the context: "
     "tests/test_in_context.py",
     "SpanTyping": "sentences with a label for each span: tests/test_entities.py",
+    "SourceHead": "labelled rows of other domains beside the support set: "
+    "tests/test_sentiment.py",
 }
 #: its forward is no loss: the gradient is that of Eq. (REP-2)
 NO_LOSS = {"Reptile", "CarryingReptile"}
