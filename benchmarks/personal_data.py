@@ -113,4 +113,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)

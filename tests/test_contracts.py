@@ -19,10 +19,12 @@ import metalearn_book
 from metalearn_book import data
 from metalearn_book.case_studies.entity_sentiment import entity_mentions, invented_news
 from metalearn_book.case_studies.few_shot_tagger import TaggerStart
+from metalearn_book.case_studies.relations import MarkerEncoder, as_pairs
+from metalearn_book.case_studies.relations import tiny_relations
 from metalearn_book.case_studies.sequence_labels import EpisodeSampler
 from metalearn_book.case_studies.text_classification import draw_shots
 from metalearn_book.data import manifest, sources
-from metalearn_book.foundations.encoders import load_encoder
+from metalearn_book.foundations.encoders import load_encoder, tiny_encoder
 from metalearn_book.foundations.estimators import Classifier, Estimator, NotFittedError
 
 DATA = os.environ.get("METALEARN_DATA")
@@ -175,6 +177,14 @@ def found_estimators() -> dict[str, type]:
 
 ESTIMATORS = found_estimators()
 OTHER = ["a nice room", "where is my card", "please cancel it", "Rome in May"]
+#: what is asked of estimators that read something else than plain texts
+OTHER_OF = {
+    "RelationExtractor": [
+        "<h> Ada </h> hired <t> Bruno </t> .",
+        "<t> Acme </t> was sued by <h> Helix </h> .",
+        "<h> Lumen </h> bought <t> Quartz </t> .",
+    ]
+}
 
 
 def of_classifier():
@@ -200,11 +210,19 @@ def of_sentiment():
     return settings, (mentions, labels), {"seed": 3}
 
 
+def of_relations():
+    toy = tiny_relations(3)
+    some = toy.where(classes=toy.classes[:4])
+    encoder = MarkerEncoder(tiny_encoder([p.text for p in as_pairs(toy.texts)]))
+    return {"encoder": encoder}, (some.texts, some.labels), {"head": "ridge"}
+
+
 #: name -> (constructor's arguments, fit's arguments, another setting)
 FACTORIES = {
     "FewShotClassifier": of_classifier,
     "FewShotTagger": of_tagger,
     "EntitySentiment": of_sentiment,
+    "RelationExtractor": of_relations,
 }
 MADE = {}
 
@@ -228,9 +246,10 @@ def quietly(call, *given, **named):
 
 
 def answers(estimator):
-    found = quietly(estimator.predict, OTHER)
+    asked = OTHER_OF.get(type(estimator).__name__, OTHER)
+    found = quietly(estimator.predict, asked)
     more = getattr(estimator, "predict_proba", None)
-    numbers = more(OTHER) if more else [[e.score for e in row] for row in found]
+    numbers = more(asked) if more else [[e.score for e in row] for row in found]
     return list(map(repr, found)), [np.asarray(row).tolist() for row in numbers]
 
 
@@ -383,7 +402,7 @@ def test_no_texts_are_no_answers(case):
     try:
         assert len(fitted.predict([])) == 0
     except ValueError as e:
-        assert "text" in str(e)
+        assert any(what in str(e) for what in ("text", "pairs"))
 
 
 @pytest.mark.parametrize("where", [None, 3, "", "a\0b", b"m", [], "no/such/folder"])

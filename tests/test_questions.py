@@ -285,6 +285,40 @@ def test_damaged_files_are_named(finder, tmp_path):
         SentenceRetriever.load(tmp_path / "nothing")
 
 
+def test_numbers_are_names_after_copies_too():
+    finder = SentenceRetriever(load_encoder("tiny"))
+    with pytest.warns(UserWarning, match="1 of 3"):
+        finder.add(["One text.", "One text.", "Another."])
+    finder.add(["A third."])
+    assert finder.names == ["0", "1", "2"]
+
+
+def test_nothing_is_returned_below_a_probability(finder):
+    best = finder.search("Has it a radio?", 1)[0]
+    assert finder.search("Has it a radio?", 1, least=best.score * 0.99) == [best]
+    assert finder.search("Has it a radio?", 1, least=min(best.score * 1.01, 1.0)) == []
+    with pytest.raises(ValueError, match="least"):
+        finder.search("Has it a radio?", 1, least=2.0)
+
+
+def test_a_folder_of_another_collection_is_refused(finder, tmp_path):
+    kept, z = finder.save(tmp_path / "kept"), finder._z
+    finder._z = z[:2]
+    other = finder.save(tmp_path / "other")
+    assert len(SentenceRetriever.load(kept)) == 3
+    with pytest.raises(RuntimeError, match="save the collection again"):
+        SentenceRetriever.load(other)
+
+
+def test_passages_that_are_cut_anew_are_encoded_anew(finder, tmp_path, monkeypatch):
+    asked, folder = "Has it a radio?", finder.save(tmp_path / "kept")
+    cut = lambda text: [(0, len(text))]
+    monkeypatch.setattr(qu, "sentence_places", cut)
+    again = SentenceRetriever.load(folder)
+    fresh = SentenceRetriever(finder.encoder).add(PASSAGES, ["X200", "returns"])
+    assert len(again) == 2 and again.search(asked, 2) == fresh.search(asked, 2)
+
+
 def test_weights_must_fit():
     for weights in ((1.0, 2.0), (1.0, 2.0, math.nan), ("a", 1, 2)):
         with pytest.raises(ValueError, match="weights"):

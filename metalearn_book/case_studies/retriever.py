@@ -19,7 +19,7 @@ from .questions import FEATURES, FUSION, Overlap
 from .questions import SentencePool, fit_fusion
 from .questions import sentence_pool
 from ..data.arguments import floating, real, several, shapes, shown, whole
-from ..data.files import open_saved, path_of, write_saved
+from ..data.files import checksum, open_saved, path_of, write_saved
 from ..foundations.encoders import TextEncoder, load_encoder
 from ..foundations.estimators import is_blank, own_modes
 
@@ -31,7 +31,7 @@ __all__ = ['FoundSentence', 'SentenceRetriever', 'risk_coverage']
 class FoundSentence:
     """A sentence, `text`: `passages[passage][start:end]`. name: of the passage.
     score: probability among all sentences of the collection. evidence: its sum of
-    weighted scores, which does not depend on the others."""
+    weighted scores, before it is compared with those of the others."""
 
     passage: int
     name: str
@@ -98,8 +98,8 @@ def add(
     ValueError for blank passages and other numbers of names; nothing is added then."""
     passages = several("passages", passages, str)
     old = [] if self.pool is None else list(self.pool.passages)
-    number = range(len(old), len(old) + len(passages))
-    names = [str(i) for i in number] if names is None else several("names", names, str)
+    numbered = names is None
+    names = [""] * len(passages) if numbered else several("names", names, str)
     if len(names) != len(passages):
         raise ValueError(f"got {len(passages)} passages, but {len(names)} names")
     sentence_pool(passages)  # refuses what is blank
@@ -117,7 +117,8 @@ def add(
             z = self.encoder.encode(list(fresh), self.batch_size)
         pool = sentence_pool([*old, *new])
         z = z if self._z is None else torch.cat([self._z, z])
-        self.names = [*self.names, *new.values()]
+        own = [str(len(old) + i) for i in range(len(new))]
+        self.names = [*self.names, *(own if numbered else new.values())]
         self._set(pool, z)
     return self
 
@@ -145,17 +146,23 @@ def features(self: SentenceRetriever, questions: Sequence[str]) -> Tensor:
 
 # %% ../../nbs/case_studies/61_retriever.ipynb #61a00013
 @patch
-def search(self: SentenceRetriever, question: str, k: int = 5) -> list[FoundSentence]:
+def search(
+    self: SentenceRetriever, question: str, k: int = 5, least: float = 0.0
+) -> list[FoundSentence]:
     """The k most probable sentences, the best first; all of them where there are fewer.
 
+    least: the probability of the best sentence below which nothing is returned.
     ValueError for a blank question and an empty collection."""
     if not isinstance(question, str):
         raise ValueError(f"question must be a text, got {shown(question)}")
     k = min(whole("k", k), max(len(self), 1))
+    least = real("least", least, 0, 1)
     evidence = (
         self.features([question]) @ torch.tensor(self.weights, dtype=torch.float64)
     )[0]
     chances = evidence.softmax(-1)
+    if chances.max() < least:
+        return []
     found = evidence.argsort(descending=True, stable=True)[:k].tolist()
     p = self.pool
     return [
@@ -211,15 +218,22 @@ def save(self: SentenceRetriever, folder: str | Path) -> Path:
         "weights": list(self.weights),
         "passages": [] if self.pool is None else list(self.pool.passages),
         "names": self.names,
+        "sentences": None if self.pool is None else _cut(self.pool),
     }
     return write_saved(path_of(folder), "sentences", about, fill)
 
 
+def _cut(pool: SentencePool) -> str:
+    "A checksum of the sentences, in their order."
+    return checksum({"sentences": list(pool.texts)})
+
+# %% ../../nbs/case_studies/61_retriever.ipynb #61a00038
 @patch
 @classmethod
 def load(cls: SentenceRetriever, folder: str | Path) -> SentenceRetriever:
-    """What `save` wrote. FileNotFoundError where there is nothing, RuntimeError where a
-    file is damaged or missing."""
+    """What `save` wrote. Where a version of the package cuts the passages in another
+    way, they are encoded anew. FileNotFoundError where there is nothing, RuntimeError
+    where a file is damaged, missing or of another collection."""
     from safetensors.torch import load
 
     folder = path_of(folder)
@@ -229,8 +243,18 @@ def load(cls: SentenceRetriever, folder: str | Path) -> SentenceRetriever:
         encoder = load_encoder(str(folder / "encoder")) if named is None else named
         made = cls(encoder, about["weights"])
         if about["passages"]:
-            made.names = list(about["names"])
-            made._set(sentence_pool(about["passages"]), z)
+            pool, names = sentence_pool(about["passages"]), list(about["names"])
+            if _cut(pool) != about["sentences"]:
+                z = made.encoder.encode(list(pool.texts), made.batch_size)
+            fits = z.shape == (len(pool), made.encoder.dim)
+            if not fits or len(names) != len(pool.passages):
+                raise RuntimeError(
+                    f"{folder} holds {len(pool)} sentences of {len(pool.passages)} "
+                    f"passages, but vectors {tuple(z.shape)} and {len(names)} names; "
+                    "save the collection again"
+                )
+            made.names = names
+            made._set(pool, z)
     return made
 
 # %% ../../nbs/case_studies/61_retriever.ipynb #61a00023
