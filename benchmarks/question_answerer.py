@@ -1,0 +1,385 @@
+"""Spans of answers in XQuAD: training, baselines, adaptation, the whole pipeline.
+
+    python benchmarks/question_answerer.py [--only PART ...] [--seeds 0 1 2] [--ship]
+
+Parts, in order: baselines, search (rates and epochs on validation articles), readers
+(three seeds), meta (first-order MAML over articles, its rates, three seeds), adapt
+(k answered questions of an article), languages, pipeline (retrieved sentences and
+questions without an answer). The aims of GOALS were set from the rule on validation
+articles, before a trained reader was measured on a test article. Trained readers are
+kept as starts under _build/question_answerer/, and each cell is stored as soon as it
+is measured: a restart goes on from there. About 70 minutes of processor time in all.
+The numbers go to results/benchmarks/question_answerer.json; --ship writes the start of
+seed 0 to metalearn_book/starts/questions.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from metalearn_book.book.results import load_results, save_results
+from metalearn_book.case_studies import question_answerer as qa
+from metalearn_book.case_studies.questions import SentenceRetriever
+from metalearn_book.case_studies.starts import Start, load_start
+from metalearn_book.data import load_dataset_by_name
+from metalearn_book.foundations.encoders import load_encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "_build" / "question_answerer"
+GOALS = {"exact match": 0.45, "F1": 0.68}  # twice the rule's on validation articles
+PARTS = ("baselines", "search", "readers", "meta", "adapt", "languages", "pipeline")
+RANK, SHIPPED = 20, 0  # of the start; the seed that is shipped, fixed beforehand
+BATCH = 16
+#: what was tried on validation articles with seed 0: peak rate and epochs
+SEARCH = {
+    "rate 2e-4, 3 epochs": {"lr": 2e-4, "epochs": 3},
+    "rate 4e-4, 3 epochs": {"lr": 4e-4, "epochs": 3},
+    "rate 4e-4, 6 epochs": {"lr": 4e-4, "epochs": 6},
+}
+FROZEN = {
+    "frozen, rate 1e-2": {"lr": 0, "head_lr": 1e-2, "epochs": 4, "layers": 0},
+    "frozen, rate 5e-2": {"lr": 0, "head_lr": 5e-2, "epochs": 4, "layers": 0},
+}
+K, INNER = 4, 2  # of meta-training: support of an article, inner steps
+QUERY = 12
+META = {
+    "outer 2e-4, inner 1e-4": {"lr": 2e-4, "inner_lr": 1e-4},
+    "outer 4e-4, inner 1e-4": {"lr": 4e-4, "inner_lr": 1e-4},
+}
+#: rates of a few steps, tried with k = 4 on validation articles
+STEPS = [(5, 3e-5), (5, 1e-4), (15, 1e-4), (15, 3e-4), (15, 1e-3)]
+SHOTS, DRAWS = (0, 2, 4, 8), 2
+
+
+@cache
+def examples(part: str, language: str = "en") -> list:
+    data = load_dataset_by_name("xquad").where(part=part, language=language)
+    return qa.span_examples(data)
+
+
+@cache
+def minilm():
+    return load_encoder("minilm")
+
+
+def trained(name: str, make) -> qa.SpanReader:
+    "A reader as its start gives it: trained, or read from _build."
+    path = FOLDER / f"{name}.safetensors"
+    if not path.exists():
+        began = time.process_time()
+        reader = make(qa.SpanReader(minilm()))
+        seconds = time.process_time() - began
+        print(f"{name}: {seconds:.0f} s, last losses {reader.losses[-3:]}", flush=True)
+        about = {
+            "encoder": "minilm",
+            "sources": {"xquad": "32 English training articles, 819 questions"},
+            "license": "CC BY-SA 4.0, of XQuAD and SQuAD",
+            "training": name,
+            "losses": [round(v, 3) for v in reader.losses],
+            "seconds": round(seconds),
+            "command": "python benchmarks/question_answerer.py --ship",
+        }
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        qa.reader_start(reader, minilm(), RANK, about).save(path)
+    return qa.started_reader(minilm(), path)
+
+
+def settings(change: dict) -> dict:
+    more = {"head_lr": 10 * change["lr"], "batch_size": BATCH} | change
+    return more | {"bf16": bool(change["lr"])}
+
+
+def plain_training(name: str, change: dict, seed: int) -> qa.SpanReader:
+    make = lambda r: qa.train_reader(
+        r, examples("train"), seed=seed, **settings(change)
+    )
+    return trained(f"{name.replace(' ', '')}-{seed}", make)
+
+
+def outer_steps(epochs: int) -> int:
+    "As many questions go backward as in so many epochs of ordinary training."
+    return round(len(examples("train")) * epochs / (K * INNER + QUERY))
+
+
+def meta_training(name: str, change: dict, seed: int, epochs: int) -> qa.SpanReader:
+    more = {"steps": outer_steps(epochs), "head_lr": 10 * change["lr"]} | change
+    make = lambda r: qa.meta_train_reader(
+        r, examples("train"), k_shot=K, n_query=QUERY, inner_steps=INNER, seed=seed,
+        **more,
+    )  # fmt: skip
+    return trained(f"meta{name.replace(' ', '')}-{seed}", make)
+
+
+def texts(reader, some) -> list[str]:
+    found = reader.read([e.question for e in some], [e.sentence for e in some])
+    return [f.text for f in found]
+
+
+class Table:
+    "Measured cells, stored one by one."
+
+    def __init__(self):
+        self.config = {"batch": BATCH, "rank": RANK, "goals": GOALS, "shots": SHOTS}
+        self.config = json.loads(json.dumps(self.config))
+        try:
+            stored = load_results("benchmarks/question_answerer")
+        except (FileNotFoundError, KeyError):
+            stored = {"numbers": {}, "config": self.config}
+        if stored["config"] != self.config:
+            stored["numbers"] = {}
+        self.cells = stored["numbers"].get("cells", {})
+        self.more = stored["numbers"].get("more", {})
+        self.began = time.perf_counter()
+
+    def add(self, name: str, seed: int, make) -> dict:
+        "Measure a cell unless it is there: a dict of lists of numbers."
+        cell = self.cells.setdefault(name, {})
+        if str(seed) not in cell:
+            cell[str(seed)] = {
+                key: [round(v, 6) for v in values] for key, values in make().items()
+            }
+            means = {k: round(sum(v) / len(v), 4) for k, v in cell[str(seed)].items()}
+            print(f"{name}, seed {seed}: {means}", flush=True)
+            self.save()
+        return cell[str(seed)]
+
+    def answers(self, name: str, seed: int, predict, some, by_character=False) -> dict:
+        "Exact match and F1 of every question."
+
+        def make():
+            exact, f1 = qa.span_scores(predict(some), some, by_character)
+            return {"exact match": exact, "F1": f1}
+
+        return self.add(name, seed, make)
+
+    def save(self) -> None:
+        save_results(
+            "benchmarks/question_answerer",
+            {"cells": self.cells, "more": self.more},
+            seed=0,
+            seconds=time.perf_counter() - self.began,
+            config=self.config,
+        )
+
+
+def mean(values) -> float:
+    return sum(values) / len(values)
+
+
+def baselines(table: Table, seeds) -> None:
+    for part in ("validation", "test"):
+        some = examples(part)
+        by_rule = lambda es: [
+            e.sentence[slice(*qa.read_by_rule(e.question, e.sentence))] for e in es
+        ]
+        table.answers(f"{part}, whole sentence", 0,
+                      lambda es: [e.sentence for e in es], some)  # fmt: skip
+        table.answers(f"{part}, rule", 0, by_rule, some)
+
+
+def search(table: Table, seeds) -> None:
+    some = examples("validation")
+    for group, key in ((SEARCH, "best"), (FROZEN, "best_frozen")):
+        for name, change in group.items():
+            predict = lambda es: texts(plain_training(name, change, 0), es)
+            table.answers(f"search, {name}", 0, predict, some)
+        f1 = {n: mean(table.cells[f"search, {n}"]["0"]["F1"]) for n in group}
+        table.more[key] = max(f1, key=f1.get)
+        table.save()
+
+
+def reader(table: Table, seed: int, kind: str = "best") -> qa.SpanReader:
+    name = table.more[kind]
+    return plain_training(name, (SEARCH | FROZEN)[name], seed)
+
+
+def readers(table: Table, seeds) -> None:
+    for seed in seeds:
+        for kind, row in (("best", "tuned reader"), ("best_frozen", "frozen, heads")):
+            for part in ("validation", "test"):
+                table.answers(f"{part}, {row}", seed,
+                              lambda es: texts(reader(table, seed, kind), es),
+                              examples(part))  # fmt: skip
+
+
+def meta(table: Table, seeds) -> None:
+    epochs = SEARCH[table.more["best"]]["epochs"]
+    scores = {}
+    for name, change in META.items():
+        start = meta_training(name, change, 0, epochs)
+        made = lambda: adapted(start, "validation", 4, INNER, change["inner_lr"])
+        scores[name] = mean(table.add(f"search, meta, {name}", 0, made)["F1"])
+    table.more["best_meta"] = max(scores, key=scores.get)
+    table.save()
+    for seed in seeds:
+        for part in ("validation", "test"):
+            table.answers(f"{part}, meta-trained reader", seed,
+                          lambda es: texts(meta_reader(table, seed), es),
+                          examples(part))  # fmt: skip
+
+
+def meta_reader(table: Table, seed: int) -> qa.SpanReader:
+    name = table.more["best_meta"]
+    epochs = SEARCH[table.more["best"]]["epochs"]
+    return meta_training(name, META[name], seed, epochs)
+
+
+def episodes(part: str, draws: int):
+    "(article, examples to adapt to, questions) of each article and draw."
+    groups: dict[str, list] = {}
+    for e in examples(part):
+        groups.setdefault(e.article, []).append(e)
+    for article, rows in groups.items():
+        for draw in range(draws):
+            order = random.Random(f"{article} {draw}")
+            rows = sorted(rows, key=lambda _: order.random())
+            yield article, rows[: max(SHOTS)], rows[max(SHOTS) :]
+
+
+def adapted(start, part: str, k: int, steps: int, lr: float, draws: int = 1) -> dict:
+    "Mean scores of each article after a few steps on k of its questions."
+    found: dict[str, list] = {}
+    for article, support, query in episodes(part, draws):
+        now = qa.adapt_reader(start, support[:k], steps=steps, lr=lr) if k else start
+        exact, f1 = qa.span_scores(texts(now, query), query)
+        found.setdefault(article, []).append((mean(exact), mean(f1)))
+    means = [[mean(v) for v in zip(*rows)] for rows in found.values()]
+    return {"exact match": [m[0] for m in means], "F1": [m[1] for m in means]}
+
+
+def adapt(table: Table, seeds) -> None:
+    plain = qa.SpanReader(minilm())
+    starts = {
+        "tuned": lambda seed: reader(table, seed),
+        "meta-trained": lambda seed: meta_reader(table, seed),
+        "scratch": lambda seed: plain,
+    }
+    for name, start in starts.items():
+        own, first = {}, start(0)
+        for steps, lr in STEPS:
+            cell = table.add(f"search, adapt, {name}, {steps} steps at {lr:g}", 0,
+                             lambda: adapted(first, "validation", 4, steps, lr),
+                             )  # fmt: skip
+            own[steps, lr] = mean(cell["F1"])
+        best = max(own, key=own.get)
+        table.more[f"best_adapt_{name}"] = best
+        table.save()
+        for seed in seeds[:1] if name == "scratch" else seeds:
+            for k in SHOTS:
+                made = lambda: adapted(start(seed), "test", k, *best, DRAWS)
+                table.add(f"adapt, {name}/{k}", seed, made)
+
+
+def languages(table: Table, seeds) -> None:
+    for seed in seeds:
+        for language in ("de", "zh"):
+            table.answers(f"{language}, tuned reader", seed,
+                          lambda es: texts(reader(table, seed), es),
+                          examples("test", language), language == "zh")  # fmt: skip
+    for language in ("de", "zh"):
+        table.answers(f"{language}, whole sentence", 0,
+                      lambda es: [e.sentence for e in es],
+                      examples("test", language), language == "zh")  # fmt: skip
+
+
+def pipeline(table: Table, seeds) -> None:
+    for seed in seeds:
+        for part in ("validation", "test"):
+            table.add(f"pipeline, {part}", seed,
+                      lambda: qa_pipeline(reader(table, seed), part))  # fmt: skip
+
+
+def collection(passages: list[str]) -> SentenceRetriever:
+    return SentenceRetriever("minilm").add(passages)
+
+
+ASKED = ("F1", "exact match", "score", "evidence", "span")
+
+
+def asked_of(own, retriever, some) -> list[dict]:
+    "Of each question: the answer of the first sentence, and the best of five."
+    rows = []
+    for e in some:
+        found = retriever.search(e.question, k=5)
+        spans = own.read([e.question] * len(found), [f.text for f in found])
+        product = [f.score * s.score for f, s in zip(found, spans)]
+        best = max(range(len(found)), key=product.__getitem__)
+        gold = [f.text in e.sentence or e.sentence in f.text for f in found]
+        rows.append({"gold": gold})
+        for n, i in ((1, 0), (5, best)):
+            (exact,), (f1,) = qa.span_scores([spans[i].text], [e])
+            values = (f1, exact, product[i], found[i].evidence, spans[i].score)
+            rows[-1] |= {f"{key}, {n}": v for key, v in zip(ASKED, values)}
+    return rows
+
+
+def qa_pipeline(own, part: str) -> dict:
+    """Scores of each question of a part asked of all its articles, and of two halves of
+    them: one with its article, one without."""
+    some = examples(part)
+    rows = asked_of(own, collection(list(dict.fromkeys(e.passage for e in some))), some)
+    found = {f"{key}, {n}": [r[f"{key}, {n}"] for r in rows]
+             for key in ("exact match", "F1") for n in (1, 5)}  # fmt: skip
+    found |= {"sentence, 1": [float(r["gold"][0]) for r in rows],
+              "sentence, 5": [float(any(r["gold"])) for r in rows]}  # fmt: skip
+    articles = list(dict.fromkeys(e.article for e in some))
+    halves = {a: i % 2 for i, a in enumerate(articles)}
+    where = {e.question + e.passage: i for i, e in enumerate(some)}
+    for half in (0, 1):
+        told = dict.fromkeys(e.passage for e in some if halves[e.article] == half)
+        for e, r in zip(some, asked_of(own, collection(list(told)), some)):
+            name = "with" if halves[e.article] == half else "without"
+            for n in (1, 5):
+                for key in ASKED[1:]:
+                    column = f"{name}, {key}, {n}"
+                    found.setdefault(column, [0.0] * len(some))
+                    found[column][where[e.question + e.passage]] = r[f"{key}, {n}"]
+    return {k: v for k, v in found.items() if not k.startswith("without, exact")}
+
+
+def shipped_threshold(table: Table) -> dict:
+    "The number of sentences and the threshold, by validation questions of seed 0."
+    cell = table.cells["pipeline, validation"][str(SHIPPED)]
+    n = max((1, 5), key=lambda n: mean(cell[f"F1, {n}"]))
+    some = len(cell["F1, 1"])
+    scores = cell[f"with, score, {n}"] + cell[f"without, score, {n}"]
+    worth = cell[f"with, exact match, {n}"] + [0.0] * some
+    threshold = qa.answer_threshold(scores, worth, [True] * some + [False] * some)
+    return {"n_sentences": n, "threshold": round(threshold, 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--ship", action="store_true", help="write the package's start")
+    given = parser.parse_args()
+    os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
+    torch.set_num_threads(1)
+    table = Table()
+    for part in PARTS:
+        if part in given.only:
+            globals()[part](table, given.seeds)
+    if given.ship:
+        name = table.more["best"].replace(" ", "")
+        start = load_start(FOLDER / f"{name}-{SHIPPED}.safetensors")
+        start = Start(start.tensors, start.about | shipped_threshold(table))
+        start.save(ROOT / "metalearn_book/starts/questions.safetensors")
+
+
+if __name__ == "__main__":
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)
