@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from ..book.patch import patch
 from .few_shot_classifier import _BY_NAME, _save_encoder
-from .questions import SentenceRetriever, sentence_places
-from .questions import tiny_questions
+from .questions import sentence_places, tiny_questions
+from .retriever import SentenceRetriever
 from .starts import Start, compress, load_start
 from .starts import weights_sha256
 from .text_classification import unfreeze
@@ -42,7 +42,7 @@ from ..foundations.fine_tuning import warmup_linear
 
 # %% auto #0
 __all__ = ['QUESTION_TOKENS', 'normalized_answer', 'exact_match', 'answer_f1', 'span_scores', 'SpanExample', 'span_examples',
-           'read_by_rule', 'start_windows', 'best_span', 'span_normalizer', 'SpanReader', 'FoundSpan', 'train_reader',
+           'FoundSpan', 'read_by_rule', 'start_windows', 'best_span', 'span_normalizer', 'SpanReader', 'train_reader',
            'adapt_reader', 'meta_train_reader', 'AnswerFound', 'QuestionAnswerer', 'answer_threshold', 'reader_start',
            'started_reader', 'question_start']
 
@@ -68,10 +68,19 @@ def normalized_answer(text: str, by_character: bool = False) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+def _checked_text(text, name: str) -> str:
+    "ValueError for what is no text, for a blank one and for half a character."
+    if not isinstance(text, str) or is_blank(text):
+        raise ValueError(f"{name} must be a text that is not blank, got {shown(text)}")
+    _whole_characters(text, name)
+    return text
+
+
 def exact_match(
     prediction: str, answers: Sequence[str], by_character: bool = False
 ) -> float:
-    "1 where the prediction is one of the accepted answers, normalized; else 0."
+    """1 where the prediction is one of the accepted answers, normalized; else 0.
+    by_character: as for `normalized_answer`."""
     wanted = [normalized_answer(a, by_character) for a in several("answers", answers)]
     return float(normalized_answer(prediction, by_character) in wanted)
 
@@ -79,7 +88,8 @@ def exact_match(
 def answer_f1(
     prediction: str, answers: Sequence[str], by_character: bool = False
 ) -> float:
-    "The largest F1, Eq. (QA-1), over the accepted answers."
+    """The largest F1, Eq. (QA-1), of the prediction over the accepted answers.
+    by_character: as for `normalized_answer`."""
     words = normalized_answer(prediction, by_character).split()
     return max(
         _f1(words, normalized_answer(a, by_character).split())
@@ -98,7 +108,7 @@ def _f1(predicted: list[str], wanted: list[str]) -> float:
 def span_scores(
     predictions: Sequence[str],  # texts of answers
     examples: Sequence[SpanExample],  # one for each
-    by_character: bool = False,
+    by_character: bool = False,  # as for `answer_f1`
 ) -> tuple[list[float], list[float]]:  # exact match and F1 of each
     "Both scores of each answer. ValueError unless there is one for each example."
     examples = several("examples", examples, SpanExample)
@@ -129,6 +139,7 @@ class SpanExample:
     def __post_init__(self):
         for name in ("question", "sentence"):
             _checked_text(getattr(self, name), name)
+        several("article and passage", [self.article, self.passage], str)
         start, end = whole("start", self.start, 0), whole("end", self.end, 0)
         if not start < end <= len(self.sentence):
             raise ValueError(
@@ -138,15 +149,8 @@ class SpanExample:
         text = self.sentence[start:end]
         if is_blank(text):
             raise ValueError(f"the answer {(start, end)} holds only spaces: {text!r}")
-        object.__setattr__(self, "answers", tuple(self.answers) or (text,))
-
-
-def _checked_text(text, name: str) -> str:
-    "ValueError for what is no text, for a blank one and for half a character."
-    if not isinstance(text, str) or is_blank(text):
-        raise ValueError(f"{name} must be a text that is not blank, got {shown(text)}")
-    _whole_characters(text, name)
-    return text
+        answers = several("answers", self.answers, str, least=0)
+        object.__setattr__(self, "answers", tuple(answers) or (text,))
 
 # %% ../../nbs/case_studies/62_question_answerer.ipynb #809d9c98
 def span_examples(data: QuestionAnswers) -> list[SpanExample]:
@@ -173,6 +177,20 @@ def _around(places: Sequence[tuple[int, int]], start: int, end: int):
     "From the first sentence that an answer touches to the last."
     touched = [p for p in places if p[0] < end and start < p[1]]
     return min([start, *(p[0] for p in touched)]), max([end, *(p[1] for p in touched)])
+
+
+@dataclass(frozen=True)
+class FoundSpan:
+    """An answer in a sentence: its text is `sentence[start:end]`; its score is its
+    probability, Eq. (QA-5)."""
+
+    start: int
+    end: int
+    text: str
+    score: float
+
+    def __post_init__(self):
+        _check_found(self)
 
 # %% ../../nbs/case_studies/62_question_answerer.ipynb #92d7f5f6
 _NUMBER = re.compile(
@@ -227,7 +245,8 @@ def best_span(
 
 
 def span_normalizer(start: Tensor, end: Tensor, max_tokens: int = 30) -> Tensor:
-    "The logarithm of the sum in Eq. (QA-5), `(B,)`: over all spans that are allowed."
+    """The logarithm of the sum in Eq. (QA-5) over all spans that are allowed, `(B,)`;
+    start, end, max_tokens: as for `best_span`."""
     shapes(start=(start, "B T+"), end=(end, "B T"))
     floating(start=start, end=end)
     windows = start_windows(start, max_tokens)
@@ -253,6 +272,12 @@ class SpanReader(TextEncoder):
         self.span_head = nn.Linear(self.dim, 2, bias=False)
         nn.init.zeros_(self.span_head.weight)
         self.requires_grad_(False).eval()
+
+
+def _check_found(found) -> None:
+    "ValueError for an answer that stands nowhere, or a score that is no probability."
+    whole("end", found.end, whole("start", found.start, 0))
+    real("score", found.score, 0, 1)
 
 
 @patch
@@ -336,20 +361,10 @@ def pair_batch(self: SpanReader, pairs: Sequence) -> dict[str, Tensor]:
     return batch
 
 # %% ../../nbs/case_studies/62_question_answerer.ipynb #98d9c58b
-@dataclass(frozen=True)
-class FoundSpan:
-    "An answer in a sentence, `sentence[start:end]`, and its probability, Eq. (QA-5)."
-
-    start: int
-    end: int
-    text: str
-    score: float
-
-
 @patch
 def read(
     self: SpanReader,
-    questions: Sequence[str],
+    questions: Sequence[str],  # one or more
     sentences: Sequence[str],  # one for each question
     batch_size: int = 32,  # pairs that are read at a time
 ) -> list[FoundSpan]:
@@ -443,6 +458,12 @@ class _Training:
         return value.item()
 
 
+def _copied(reader: SpanReader) -> SpanReader:
+    if not isinstance(reader, SpanReader):
+        raise ValueError(f"reader must be a SpanReader, got {shown(reader)}")
+    return copy.deepcopy(reader)
+
+
 def _to_train(reader: SpanReader, layers: int | None) -> list[nn.Parameter]:
     "The scores first, then the top layers (None: all, 0: none); the rest is frozen."
     top = unfreeze(reader, layers) if layers != 0 else []
@@ -453,7 +474,7 @@ def train_reader(
     reader: SpanReader,  # the start; a copy is trained
     examples: Sequence[SpanExample],  # of all training articles
     *,
-    epochs: int = 6,  # times that each is seen
+    epochs: int = 4,  # times that each is seen
     lr: float = 4e-4,  # peak learning rate of the layers
     head_lr: float = 4e-3,  # and of the scores
     layers: int | None = None,  # top layers that are trained; None: all, 0: none
@@ -465,7 +486,7 @@ def train_reader(
     "A copy of the reader, trained on all examples alike; `.losses` of every step."
     epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
     bf16, progress = switch("bf16", bf16), switch("progress", progress)
-    reader, draw = copy.deepcopy(reader), random.Random(whole("seed", seed, None))
+    reader, draw = _copied(reader), random.Random(whole("seed", seed, None))
     targets = reader._targets(examples)
     batches = [b for _ in range(epochs) for b in _shuffled(targets, batch_size, draw)]
     training, losses = _Training(reader, layers, lr, head_lr, len(batches)), []
@@ -490,7 +511,7 @@ def adapt_reader(
     layers: int | None = 2,  # top layers that change
 ) -> SpanReader:
     "A copy of the reader after a few steps on a few examples. No dropout, no chance."
-    reader, steps = copy.deepcopy(reader).eval(), whole("steps", steps, 0)
+    reader, steps = _copied(reader).eval(), whole("steps", steps, 0)
     _inner_steps(reader, reader._targets(examples), steps, lr, layers)
     return reader.requires_grad_(False)
 
@@ -512,7 +533,7 @@ def meta_train_reader(
     inner_steps: int = 2,
     inner_lr: float = 1e-4,
     layers: int | None = 2,  # top layers that the inner steps change
-    steps: int = 246,  # outer steps, one article each
+    steps: int = 164,  # outer steps, one article each
     lr: float = 4e-4,  # peak outer rate of the layers
     head_lr: float = 4e-3,  # and of the scores
     seed: int = 0,
@@ -520,7 +541,7 @@ def meta_train_reader(
     "A copy of the reader, trained by first-order MAML over articles, Eq. (QA-6)."
     k, n_query = whole("k_shot", k_shot), whole("n_query", n_query)
     inner_steps = whole("inner_steps", inner_steps)
-    reader, draw = copy.deepcopy(reader), random.Random(whole("seed", seed, None))
+    reader, draw = _copied(reader), random.Random(whole("seed", seed, None))
     groups: dict[str, list] = {}
     for e in several("examples", examples, SpanExample):
         groups.setdefault(e.article, []).append(e)
@@ -558,6 +579,9 @@ class AnswerFound:
     end: int
     name: str | None = None
     alternatives: tuple[AnswerFound, ...] = ()
+
+    def __post_init__(self):
+        whole("passage", self.passage, 0), _check_found(self)
 
 
 def _encoder_of(encoder) -> TextEncoder:
@@ -700,9 +724,9 @@ def ask(self: QuestionAnswerer, question: str) -> AnswerFound | None:
 def adapt(
     self: QuestionAnswerer,
     examples: Sequence,  # SpanExample, or (question, passage, answer) in texts
-    steps: int = 5,
-    lr: float = 3e-5,
-    layers: int | None = 2,
+    steps: int = 5,  # of Adam
+    lr: float = 3e-5,  # of the layers
+    layers: int | None = 2,  # top layers that change
 ) -> QuestionAnswerer:
     """A few steps of the reader on answered questions, as `adapt_reader` makes them ->
     self. ValueError for an answer that is not in its passage; nothing changes then."""
@@ -845,6 +869,10 @@ def reader_start(
     about: Mapping,  # name of the encoder, sources, licence, ...
 ) -> Start:
     "What training changed, in few factors, with a record, as `load_start` reads it."
+    if not isinstance(about, Mapping) or not isinstance(reader, SpanReader):
+        raise ValueError(
+            f"give a SpanReader and a dict, got {shown(reader)} and {shown(about)}"
+        )
     change = compress(_weights(SpanReader(encoder)), _weights(reader), rank)
     about = {"name": "questions", "kind": "encoder", **about}
     return Start(change, about | {"base_sha256": weights_sha256(encoder)})
@@ -891,4 +919,4 @@ def _demo() -> None:
     rule = [e.sentence[slice(*read_by_rule(e.question, e.sentence))] for e in examples]
     by_rule, n = span_scores(rule, examples)[0], len(examples)
     print(f"{n} questions, always answered: {sum(exact) / n:.0%} exactly right")
-    print(f"  F1 {sum(f1) / n:.0%}; by a rule, right sentence: {sum(by_rule) / n:.0%}")
+    print(f"  F1 {sum(f1) / n:.0%}; a rule, sentence given: {sum(by_rule) / n:.0%}")
