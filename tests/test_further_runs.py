@@ -12,6 +12,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 
 import further_runs
+import latent
 import learned_optimizer
 
 from metalearn_book.book.results import load_results
@@ -85,7 +86,7 @@ def test_weights_come_back_from_text():
     assert torch.equal(weights, torch.nn.utils.parameters_to_vector(net.parameters()))
 
 
-@pytest.mark.parametrize("script", [learned_optimizer])
+@pytest.mark.parametrize("script", [latent, learned_optimizer])
 def test_the_chapter_reads_what_its_benchmark_stores(script):
     notebook = (ROOT / "nbs" / f"{script.CHAPTER}.ipynb").read_text(encoding="utf-8")
     assert f'load_results(\\"{script.NAME}\\"' in notebook

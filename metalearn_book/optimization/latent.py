@@ -150,14 +150,11 @@ def forward(self: RelationEncoder, x: Tensor) -> tuple[Tensor, Tensor]:
     if self.relation is None:
         code = self.alone(e).mean(2)
     else:
-        flat = e.flatten(1, 2)  # (B, S, L)
-        left, right = torch.broadcast_tensors(flat.unsqueeze(2), flat.unsqueeze(1))
-        code = (
-            self.relation(torch.cat([left, right], -1))
-            .mean(2)
-            .unflatten(1, x.shape[1:3])
-            .mean(2)
-        )
+        first, _, middle, _, last = self.relation
+        left, right = (e.flatten(1, 2) @ w.T for w in first.weight.chunk(2, dim=1))
+        pairs = F.relu(left.unsqueeze(2) + right.unsqueeze(1))  # (B, S, S, 2L)
+        partners = F.relu(middle(pairs)).mean(2)
+        code = last(partners).unflatten(1, x.shape[1:3]).mean(2)
     mean, log_std = code.chunk(2, -1)
     return mean, self.offset + log_std
 
