@@ -14,6 +14,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 import further_runs
 import latent
 import learned_optimizer
+import what_to_adapt
+from notebooks import read, source
 
 from metalearn_book.book.results import load_results
 
@@ -86,9 +88,31 @@ def test_weights_come_back_from_text():
     assert torch.equal(weights, torch.nn.utils.parameters_to_vector(net.parameters()))
 
 
-@pytest.mark.parametrize("script", [latent, learned_optimizer])
+@pytest.mark.parametrize("script", [latent, learned_optimizer, what_to_adapt])
 def test_the_chapter_reads_what_its_benchmark_stores(script):
     notebook = (ROOT / "nbs" / f"{script.CHAPTER}.ipynb").read_text(encoding="utf-8")
     assert f'load_results(\\"{script.NAME}\\"' in notebook
     stored = json.loads((ROOT / "results" / f"{script.NAME}.json").read_text())
     assert set(stored["book"]["numbers"]["runs"]) == {"1", "2"}
+
+
+def test_what_is_left_out_is_a_heading_and_every_experiment_is_defined():
+    cells = read(ROOT / "nbs" / f"{what_to_adapt.CHAPTER}.ipynb")["cells"]
+    text = "\n".join(source(cell) for cell in cells)
+    for name, without in what_to_adapt.EXPERIMENTS.items():
+        assert f"\ndef {name}_run(seed):" in text and f"{name}_settings = " in text
+        assert f"\n{name}_scores = searched(" in text
+        assert all(f"\n## {heading}\n" in f"\n{text}\n" for heading in without)
+
+
+def test_the_search_that_is_stored_is_the_one_of_the_settings():
+    path = ROOT / "results" / f"{what_to_adapt.NAME}.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))["book"]["numbers"]
+    assert set(stored["search"]) == set(what_to_adapt.EXPERIMENTS)
+    for name, found in stored["search"].items():
+        settings = stored["settings"][name]
+        assert found["steps"] == settings["search"]
+        for learner, by_rate in found["scores"].items():
+            # sinusoids are scored by an error, the others by an accuracy
+            best = min if name in ("sine", "part") else max
+            assert settings["rates"][learner] == float(best(by_rate, key=by_rate.get))
