@@ -14,13 +14,15 @@ operations at 20 TFLOP/s would take longer.
 
 Not counted: what stays on the CPU (tokenizers, counts of n-grams, regressions in
 closed form, models below 100,000 weights), SmolLM2, and generated text. The numbers go
-to results/benchmarks/full_scale.json. Takes a minute.
+to results/benchmarks/full_scale.json, and as a table into the appendix *GPU set-up*.
+Takes a minute.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -282,10 +284,54 @@ def work() -> list[dict]:
     return rows
 
 
+# ------------------------------------------------------------- the appendix
+
+APPENDIX, CELL = ROOT / "nbs" / "appendices" / "gpu.ipynb", "f0110005"
+
+
+def page(entry: dict) -> str:
+    "The table of the appendix, in Markdown."
+    numbers, config = entry["numbers"], entry["config"]
+    lines = [
+        "| chapter | what | how often | GFLOP of one | launches of one | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in numbers["rows"]:
+        name = r["chapter"].split("/")[1]
+        lines.append(
+            f"| [{name}](../{r['chapter']}.ipynb) | {r['what']} | {r['times']:,} | "
+            f"{r['flops'] / 1e9:.2f} | {r['launches']:,} | {r['seconds']:.0f} |"
+        )
+    chapters = numbers["chapters"]
+    longest = max(chapters, key=chapters.get)
+    above = sum(r["launches"] * config["microseconds"] * 1e-6 < r["flops"] / FLOPS
+                for r in numbers["rows"])  # fmt: skip
+    lines += [
+        "",
+        f"What `benchmarks/full_scale.py` counted, with {config['microseconds']:g} "
+        "microseconds for a launch, which is assumed. Together these take "
+        f"{sum(chapters.values()) / 60:.1f} minutes one after another; the longest "
+        f"chapter, {longest.split('/')[1]}, {chapters[longest] / 60:.1f}. In {above} "
+        f"of {len(numbers['rows'])} rows the arithmetic, at "
+        f"{FLOPS / 1e12:.0f} TFLOP/s, takes longer than the launches. Not counted is "
+        "what stays on the CPU, SmolLM2, and text that is written.",
+    ]
+    return "\n".join(lines)
+
+
+def write_page(entry: dict) -> None:
+    "Put the table into the appendix."
+    nb = notebooks.read(APPENDIX)
+    (cell,) = [c for c in nb["cells"] if c.get("id") == CELL]
+    cell["source"] = page(entry).splitlines(keepends=True)
+    notebooks.write_atomically(APPENDIX, notebooks.text(nb))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--microseconds", type=float, default=10.0)
     given, began, rows = parser.parse_args(), time.perf_counter(), []
+    os.environ.setdefault("METALEARN_RESULTS", str(ROOT / "results"))
     for row in work():
         flops, launches = count(row.pop("step"))
         launch_seconds = row["times"] * launches * given.microseconds * 1e-6
@@ -298,13 +344,14 @@ def main() -> None:
     for r in rows:
         chapters[r["chapter"]] += r["seconds"]
     print({c: round(s) for c, s in chapters.items()})
-    save_results(
+    entry = save_results(
         NAME,
         {"rows": rows, "chapters": chapters},
         seed=0,
         seconds=time.perf_counter() - began,
         config={"microseconds": given.microseconds, "flops": FLOPS},
     )
+    write_page(entry)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ from metalearn_book.language_models.pretraining import Recipe, pretrain
 from metalearn_book.language_models.small_gpt import GPTConfig, SmallGPT
 from metalearn_book.optimization.maml import MAML
 
+sys.path.append(str(ROOT / "benchmarks"))
+import full_scale
+
 U = 2.0**-8  # the largest relative error of rounding to bfloat16
 
 
@@ -70,6 +73,14 @@ def test_what_is_changed_stays_where_it_is():
         assert there.device == META
         here[1] = 2.0
         assert here.tolist() == [0, 2, 0]
+
+
+def test_which_functions_change_their_first_tensor():
+    T = torch.Tensor
+    for changes in (T.add_, T.copy_, T.__setitem__, T.__iadd__, T.__ipow__, T.zero_):
+        assert Together._changes(changes)
+    for new in (T.add, T.__add__, T.__invert__, T.__getitem__, torch.cat, F.linear):
+        assert not Together._changes(new)
 
 
 def test_draws_are_made_where_the_generator_is():
@@ -417,6 +428,10 @@ def test_second_order_through_a_language_model_agrees_in_bf16():
     tasks = TaskBatch(Examples(ids, ids), Examples(ids.flip(1), ids.flip(1)))
     before = mark_of(list(learner.parameters()), torch.get_rng_state())
     found = compare_precisions(learner, tasks, "cpu")
+    with in_bf16(learner, "cpu"):
+        loss = learner(tasks)
+    assert loss.dtype == torch.float32 and loss != loss.bfloat16()  # digits are kept
+    assert abs(loss / learner(tasks) - 1) < 2 * U
     assert 0.99 < found["cosine"] < 0.9999999 and min(found["seconds"].values()) > 0
     assert mark_of(list(learner.parameters()), torch.get_rng_state()) == before
     assert "forward" not in vars(learner)
@@ -658,3 +673,31 @@ def test_the_lines_say_how_fast_and_how_long(tmp_path):
     table = full.table_of([record], full.Way("cuda:0")).splitlines()
     assert "| a/b | 60.0 | 3,000,000 | 50,000 | 2,000 | 1 | 1 | 25 |" in table
     assert table[-1] == "a/b: 40 in place of 100 of full scale, to fit in."
+
+
+# ------------------------------------------------------------- what it asks of a GPU
+
+
+def test_launches_and_operations_are_counted():
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    flops, launches = full_scale.count(lambda: torch.relu(a.T.T @ b).sum())
+    assert flops == 2 * 3 * 4 * 5 and launches == 3
+
+
+def test_the_steps_are_those_of_the_chapters_or_fitted_ones():
+    values = full_scale.full_values("language_models/50_in_context")
+    assert values["STEPS"] == 40_000 and values["TASKS"] == 256 and values["DIM"] == 8
+    values = full_scale.full_values("language_models/25_services")
+    assert (values["STEPS"], values["PER_STEP"]) == (120, 4)
+
+
+def test_the_appendix_has_the_table_that_was_counted():
+    stored = ROOT / "results" / "benchmarks" / "full_scale.json"
+    (entry,) = json.loads(stored.read_text(encoding="utf-8")).values()
+    cells = notebooks.read(full_scale.APPENDIX)["cells"]
+    (cell,) = [c for c in cells if c["id"] == full_scale.CELL]
+    assert notebooks.source(cell) == full_scale.page(entry)
+    counted = {(r["chapter"], r["what"]): r["times"] for r in entry["numbers"]["rows"]}
+    key = "language_models/50_in_context", "step of the regression"
+    assert counted[key] == 40_000  # as the chapter says today
+    assert max(entry["numbers"]["chapters"].values()) < 600

@@ -357,8 +357,14 @@ class Runner:
         print(f"  done: {len(self.done)}, waiting: {waiting}{limit}", flush=True)
 
 
+def uses_models(chapter: str, root: Path) -> bool:
+    "Does a chapter load a small model of the book?"
+    return "small_model(" in (root / "nbs" / f"{chapter}.ipynb").read_text("utf-8")
+
+
 def make_models(device: str) -> None:
-    "The small models of the book, on the device, where they are not there."
+    """The small models of the book, on the device, where they are not there: `make
+    models`. This does not count in the minutes."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from metalearn_book.data import available
@@ -375,7 +381,7 @@ def run_part(part: str, given, root: Path = ROOT) -> int:
     names = chapters_of(part, given.chapters, root)
     device, fitted = choose_device(given.device), bool(given.minutes)
     way = Way(device, given.precision, given.scale, fitted, given.options)
-    if given.models:
+    if given.models and any(uses_models(c, root) for c in names):
         make_models(way.device)
     records = {c: None if given.again else record_of(c, way, root) for c in names}
     if given.again:

@@ -37,6 +37,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, resolve_name
 
 #: the variable by which `full.py` tells the kernel what to do
@@ -129,6 +130,11 @@ def _like(value: tuple, some: list) -> tuple:
     return type(value)(*some) if hasattr(value, "_fields") else tuple(some)
 
 
+#: `a += b` is `a.__iadd__(b)`
+OPERATORS = {"add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or",
+             "xor", "lshift", "rshift"}  # fmt: skip
+
+
 class Together(TorchFunctionMode):
     """Inside, a function of torch that fails because its tensors are on two devices is
     called again with all of them on one: that of the tensor which it changes, or
@@ -166,7 +172,9 @@ class Together(TorchFunctionMode):
     def _changes(func) -> bool:
         "Does a function change its first argument?"
         name = (resolve_name(func) or getattr(func, "__name__", "")).split(".")[-1]
-        return name == "__setitem__" or name.endswith("_") and not name.endswith("__")
+        if name.startswith("__"):
+            return name == "__setitem__" or name[3:-2] in OPERATORS and name[2] == "i"
+        return name.endswith("_")
 
     @staticmethod
     def _elsewhere(where: set, kwargs: dict) -> bool:
@@ -354,6 +362,21 @@ def _step_of(path: Path) -> int:
 # ------------------------------------------------------------- precision
 
 
+class Wide(TorchFunctionMode):
+    """Inside, softmax, norms and losses get float32. Autocast does this by itself on a
+    GPU; on a CPU it leaves them to bfloat16, and a loss would have three digits."""
+
+    FUNCTIONS = {F.softmax, F.log_softmax, F.cross_entropy, F.nll_loss, F.layer_norm,
+                 F.mse_loss, torch.softmax, torch.log_softmax, Tensor.softmax,
+                 Tensor.log_softmax}  # fmt: skip
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.FUNCTIONS:
+            up = lambda t: t.float() if t.dtype == torch.bfloat16 else t
+            args = [up(a) if isinstance(a, Tensor) else a for a in args]
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def in_bf16(learner: nn.Module, device: str):
     """Inside, the outer loss of a learner is computed with matrices in bfloat16 and
@@ -362,7 +385,8 @@ def in_bf16(learner: nn.Module, device: str):
     forward, kind = learner.forward, torch.device(device).type
 
     def mixed(*args, **kwargs):
-        with torch.autocast(kind, torch.bfloat16):
+        wide = Wide() if kind == "cpu" else contextlib.nullcontext()
+        with torch.autocast(kind, torch.bfloat16), wide:
             loss = forward(*args, **kwargs)
         return loss.float()
 
@@ -553,7 +577,10 @@ class Kernel:
         "Where the state of this call is kept: the n-th one of the same."
         if self.keep is None:
             return None
-        mark = mark_of(name, torch.get_rng_state(), *about)
+        try:
+            mark = mark_of(name, torch.get_rng_state(), *about)
+        except Exception:  # of values that can't be read; the call says what is wrong
+            return None
         self.calls[mark] = self.calls.get(mark, 0) + 1
         return self.keep / f"{name}-{mark}-{self.calls[mark]}"
 
@@ -628,9 +655,13 @@ class Kernel:
             batch = tasks.sample(n, torch.Generator().manual_seed(seed))
             device = next(learner.parameters()).device
             compared = compare_precisions(learner, batch.to(device), str(device))
+            how, why = choose_precision(self.settings.precision, compared)
+            if how == "bf16":  # the engine checks itself at a first batch: in float32
+                with torch.random.fork_rng():
+                    learner(batch.to(device))
         except Exception as e:  # what is wrong with the run is said by the run
             return "float32", f"not compared: {type(e).__name__}: {str(e)[:120]}"
-        return choose_precision(self.settings.precision, compared)
+        return how, why
 
     def meta_train(self, function):
         "Round `meta_train`: device, precision, checkpoint, progress."
@@ -688,7 +719,7 @@ class Kernel:
         "What stands round a function of this name, or None."
         if name in ("meta_train", "pretrain"):
             return getattr(self, name)(value)
-        if name == "scale":
+        if name == "scale" and value.__module__ == "metalearn_book.book.scale":
             return self.scaled(value)
         if name in PARTS:
             return self.in_parts(value, PARTS[name])
@@ -750,7 +781,7 @@ class Kernel:
         if self.settings.status is None:
             return
         path = Path(self.settings.status)
-        part = path.with_name(f"{path.name}.part")
+        part = path.with_name(f"{path.name}.{threading.get_ident()}.part")
         part.write_text(json.dumps(self.status()), encoding="utf-8")
         os.replace(part, path)
 
