@@ -180,6 +180,17 @@ def test_the_mark_is_the_same_for_what_is_the_same_and_no_other():
     assert mark_of(values) != first
 
 
+def test_a_learner_that_has_checked_itself_is_the_same():
+    torch.manual_seed(0)
+    model = SmallGPT(GPTConfig(20, 12, 16, 2, 2))
+    learner = MetaGPT2(model, _Letters(), length=8)
+    ids, before = torch.randint(20, (2, 2, 7), generator=gen()), mark_of(learner)
+    learner(TaskBatch(Examples(ids, ids), Examples(ids, ids)))
+    assert mark_of(learner) == before
+    learner.inner_steps = 7
+    assert mark_of(learner) != before
+
+
 def test_the_mark_is_the_same_in_another_process():
     code = (
         "import sys; sys.path[:0] = [{root!r}, {tools!r}]\n"

@@ -250,6 +250,12 @@ def counting(account: Account):
 # ------------------------------------------------------------- what is the same
 
 
+#: what the engine notes when it has checked itself: no number depends on it
+NOTES = ("_checked", "_second_order_checked")
+#: of the names with `_` of a module, those that say what it is
+PARTS_OF = ("_parameters", "_buffers", "_modules")
+
+
 def _mark(h, value, depth: int, seen: dict) -> None:
     "Put into a hash what a value is."
     put = lambda *texts: h.update(("|".join(map(str, texts)) + ";").encode())
@@ -288,7 +294,12 @@ def _mark(h, value, depth: int, seen: dict) -> None:
     else:
         slots = [s for c in type(value).__mro__ for s in getattr(c, "__slots__", ())]
         inside = [(s, getattr(value, s)) for s in slots if hasattr(value, s)]
-        inside += list(getattr(value, "__dict__", {}).items())
+        inside += [
+            (n, v)
+            for n, v in getattr(value, "__dict__", {}).items()
+            if n not in NOTES
+            and (not isinstance(value, nn.Module) or n[:1] != "_" or n in PARTS_OF)
+        ]
     for name, v in inside:
         _mark(h, name, depth + 1, seen)
         _mark(h, v, depth + 1, seen)
