@@ -220,7 +220,7 @@ def _mse(prediction, y, mask=None):
 def kernel_of(tmp_path):
     "Kernels of one chapter, as after kills: they have one folder."
     return lambda **more: Kernel(
-        Settings(keep=str(tmp_path / "keep"), least_seconds=0, **more)
+        Settings(**{"keep": str(tmp_path / "keep"), "least_seconds": 0} | more)
     )
 
 
@@ -259,6 +259,26 @@ def test_only_the_same_is_read_again(kernel_of):
     assert again(1) == 4
     assert again(gen()) == 5 and keep(kernel_of())(gen()) == 6  # it would have to move
     assert again(random.Random(0)) == 7
+
+
+def test_short_results_are_written_together(kernel_of, tmp_path):
+    calls = []
+
+    def asked(n):
+        calls.append(n)
+        time.sleep(0.02)
+        return torch.tensor(n)
+
+    how = {"save_every": 0.15}
+    first = kernel_of(**how, least_seconds=1.0)
+    for n in range(15):
+        first.kept("asked", asked)(n)
+    files = sorted(p.name for p in (tmp_path / "keep").iterdir())
+    assert files[0] == "small-1" and len(files) <= 4
+    again = kernel_of(**how, least_seconds=1.0)
+    assert [int(again.kept("asked", asked)(n)) for n in range(15)] == [*range(15)]
+    lost = len(calls) - 15
+    assert lost * 0.02 < 0.15 + 0.1 and again.account.kept == 15 - lost
 
 
 def test_a_damaged_result_is_computed_again(kernel_of, tmp_path):

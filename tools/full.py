@@ -88,7 +88,7 @@ def choose_device(asked: str) -> str:
             f"PyTorch {torch.__version__} finds no GPU; it was built for {built}. Full "
             "scale is meant for one. Install a build for your GPU (appendix GPU "
             "set-up), or run it on the CPU, which takes hours: make full "
-            "PART=... DEVICE=cpu"
+            "PART=... DEVICE=cpu MINUTES=0"
         )
     if asked == "auto":
         return "cuda:0"

@@ -250,6 +250,7 @@ def counting(account: Account):
 # ------------------------------------------------------------- what is the same
 
 
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
 #: what the engine notes when it has checked itself: no number depends on it
 NOTES = ("_checked", "_second_order_checked")
 #: of the names with `_` of a module, those that say what it is
@@ -259,7 +260,9 @@ PARTS_OF = ("_parameters", "_buffers", "_modules")
 def _mark(h, value, depth: int, seen: dict) -> None:
     "Put into a hash what a value is."
     put = lambda *texts: h.update(("|".join(map(str, texts)) + ";").encode())
-    if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
+    if isinstance(value, PLAIN):
+        return put(type(value).__name__, repr(value))
+    if type(value) in (list, tuple) and all(isinstance(v, PLAIN) for v in value):
         return put(type(value).__name__, repr(value))
     if id(value) in seen:
         return put("again", seen[id(value)][0])
@@ -458,13 +461,17 @@ def choose_precision(precision: str, compared: dict) -> tuple[str, str]:
 KEPT = {
     "": (
         *("measure_groups", "measure_described", "tuned_nats", "tune_in_context"),
-        *("bits_per_byte", "text_nats", "evaluate", "train_layer"),
+        *("bits_per_byte", "text_nats", "evaluate", "train_layer", "train_tokenizer"),
+        *("dynamic_evaluation", "in_context_nats"),
     ),
-    "12_pretraining": ("fine_tuned",),
+    "12_pretraining": ("fine_tuned", "packed_size"),
     "40_low_rank": ("meta_train_linear", "pool_of"),
+    "53_meta_icl": ("nats_in_front", "nats_after_steps", "spreads"),
+    "55_prompts": ("asked_by_prompt",),
     "60_test_time_training": ("solver_of", "reading", "measured", "on_tripled"),
     "66_stream_starts": (
-        *("EqualCompute.path", "EqualCompute.at_best", "EqualCompute.bits"),
+        *("EqualCompute.path", "EqualCompute.meta", "EqualCompute.at_best"),
+        *("EqualCompute.bits",),
     ),
 }
 #: values of `scale(smoke, book, full)` that do not fit into ten minutes, by chapter:
@@ -506,6 +513,11 @@ class Kernel:
         self.keep = None if settings.keep is None else Path(settings.keep)
         if self.keep is not None:
             self.keep.mkdir(parents=True, exist_ok=True)
+        self.pending: dict[str, bytes] = {}  # small results that are not written yet
+        self.small: dict[str, bytes] = {}  # those of earlier runs
+        self.flushed, self.batches = now(), 0
+        if self.keep is not None:
+            self._read_small()
         self.calls: dict[str, int] = {}  # how often the same has been asked for
         self.round: dict[int, tuple] = {}  # function -> (itself, what stands round it)
         self.moves = torch.device(settings.device).type != "cpu"
@@ -609,14 +621,15 @@ class Kernel:
             began, before = now(), self.account.saved_seconds
             value = function(*args, **kwargs)
             seconds = now() - began + self.account.saved_seconds - before
-            if path is not None and seconds >= self.settings.least_seconds:
+            if path is not None and seconds >= self.settings.least_seconds / 100:
                 self.write(path, {"value": value, "seconds": seconds})
             return value
 
         return call
 
     def write(self, path: Path, state: dict) -> None:
-        "A result, sealed; one that can't be written is computed again."
+        """A result, sealed: a long one at once, others together when a checkpoint is
+        due. One that can't be written is computed again."""
         from metalearn_book.data.files import write_sealed
 
         content = io.BytesIO()
@@ -624,15 +637,41 @@ class Kernel:
             torch.save(state | {"torch": torch.get_rng_state()}, content)
         except (pickle.PicklingError, AttributeError, TypeError):
             return
-        write_sealed(path, content.getvalue())
+        if state["seconds"] >= self.settings.least_seconds:
+            return write_sealed(path, content.getvalue())
+        self.pending[path.name] = content.getvalue()
+        if now() - self.flushed >= self.settings.save_every:
+            self.flush()
 
-    def read(self, path: Path) -> dict | None:
-        "A result of an earlier run of this chapter, and the random state after it."
+    def flush(self) -> None:
+        "Write the small results that have come together."
+        from metalearn_book.data.files import write_sealed
+
+        if self.pending:
+            self.batches += 1
+            name = f"small-{self.batches}"
+            write_sealed(self.keep / name, pickle.dumps(self.pending))
+        self.pending, self.flushed = {}, now()
+
+    def _read_small(self) -> None:
+        for path in sorted(self.keep.glob("small-*")):
+            self.batches = max(self.batches, int(path.name.split("-")[1]))
+            if (content := self._sealed(path)) is not None:
+                self.small |= pickle.loads(content)  # written by `flush`
+
+    def _sealed(self, path: Path) -> bytes | None:
+        "The content of a file; None where there is none, or a damaged one."
         from metalearn_book.data.files import read_sealed
 
         try:
-            content = read_sealed(path, "kept result", "It is computed again")
+            return read_sealed(path, "kept result", "It is computed again")
         except (FileNotFoundError, RuntimeError):
+            return None
+
+    def read(self, path: Path) -> dict | None:
+        "A result of an earlier run of this chapter, and the random state after it."
+        content = self.small.pop(path.name, None) or self._sealed(path)
+        if content is None:
             return None
         # written by `write`, in the folder of this chapter
         state = torch.load(io.BytesIO(content), weights_only=False)
