@@ -333,18 +333,23 @@ def test_a_killed_training_goes_on_where_it_was(kernel_of, tmp_path):
         return kernel
 
     first = at_path(kernel_of(precision="float32", save_every=0))
-    assert _run(first, stop=25) is None
-    second = at_path(kernel_of(precision="float32", save_every=0))
-    resumed = _run(second)
-    assert _same(resumed, whole)
+    second = at_path(kernel_of(precision="bf16", save_every=0))
+    with counting(first.account):
+        assert _run(first, stop=25) is None
+    assert first.account.tokens == 24 * 4 * 4
+    with counting(second.account):
+        resumed = _run(second)
+    assert _same(resumed, whole)  # in the precision in which it began
     (row,) = second.account.trainings
+    assert row["tokens"] == second.account.tokens == 40 * 4 * 4
+    assert row["precision"] == "float32" and row["why"].endswith("(an earlier run)")
     assert row["done_before"] == 24 and row["steps"] == 40
     assert second.account.kept == 1 and second.account.saved_seconds > 0
 
 
 def test_checkpoints_are_as_far_apart_as_was_asked_for(kernel_of, tmp_path):
     kernel, began = kernel_of(), full_kernel.now()
-    timed = Timed(tmp_path / "run", 0.2, kernel, "a training", 10**9)
+    timed = Timed(tmp_path / "run", 0.2, kernel, "a training", 10**9, precision="bf16")
     written = []
     while full_kernel.now() - began < 1.1:
         if timed.every == 1:
@@ -354,7 +359,8 @@ def test_checkpoints_are_as_far_apart_as_was_asked_for(kernel_of, tmp_path):
     assert 4 <= len(written) <= 5 and max(apart) < 0.4
     told = kernel.account.training
     assert told["step"] > 50 and told["seconds_left"] > 0
-    assert float((tmp_path / "run.seconds").read_text()) > 0.8
+    note = json.loads((tmp_path / "run.note").read_text())
+    assert note["seconds"] > 0.8 and note["precision"] == "bf16"
 
 
 def test_the_default_loses_less_than_a_minute():

@@ -325,10 +325,13 @@ class Timed:
 
     `every` is asked for once a step: it is 1 where a checkpoint is due."""
 
-    def __init__(self, path: Path, seconds: float, kernel: Kernel, what: str, steps):
+    def __init__(
+        self, path: Path, seconds: float, kernel: Kernel, what: str, steps: int, **about
+    ):
         self.path, self.seconds, self.kernel = Path(path), seconds, kernel
         self.step = self.first = _step_of(self.path)
-        self.steps, self.before = steps, _seconds_of(self.path)
+        self.steps, self.before, self.about = steps, _note_of(self.path), about
+        self.tokens = kernel.account.tokens
         self.began = self.saved = now()
         kernel.account.training = {"what": what, "step": self.step, "steps": steps}
 
@@ -345,21 +348,27 @@ class Timed:
         return 1
 
     def note(self) -> None:
-        "Keep the seconds that the training took, for the clock of a later run."
-        spent = self.before + now() - self.began
-        _seconds_file(self.path).write_text(json.dumps(spent), encoding="utf-8")
+        "Keep what the training took so far, for the clock of a later run."
+        told = dict(self.about)
+        told["seconds"] = self.before["seconds"] + now() - self.began
+        tokens = self.kernel.account.tokens - self.tokens
+        told["tokens"] = self.before["tokens"] + tokens
+        _note_file(self.path).write_text(json.dumps(told), encoding="utf-8")
 
 
-def _seconds_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.seconds")
+def _note_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.note")
 
 
-def _seconds_of(path: Path) -> float:
-    "The seconds that went into a checkpoint; 0 where there is none."
+def _note_of(path: Path | None) -> dict:
+    "Seconds and tokens that went into a checkpoint, and its precision."
+    nothing = {"seconds": 0.0, "tokens": 0}
+    if path is None or not _step_of(path):
+        return nothing
     try:
-        return float(json.loads(_seconds_file(path).read_text(encoding="utf-8")))
+        return nothing | json.loads(_note_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return 0.0
+        return nothing
 
 
 def _step_of(path: Path) -> int:
@@ -504,6 +513,9 @@ MADE = ("SmallGPT", "InContextRegressor")
 LOADED = ("load_language_model", "load_encoder")
 
 
+EARLIER = " (an earlier run)"
+
+
 class Kernel:
     "What stands round the functions of one chapter."
 
@@ -524,10 +536,11 @@ class Kernel:
 
     # ---- the clock
 
-    def skip(self, seconds: float) -> None:
+    def skip(self, seconds: float, tokens: int) -> None:
         "What an earlier run has done takes no time now, and did then."
         self.account.kept += 1
         self.account.saved_seconds += seconds
+        self.account.tokens += tokens
 
     def clock(self, of):
         "A clock that goes on by what was skipped."
@@ -619,10 +632,12 @@ class Kernel:
             if path is not None and (found := self.read(path)) is not None:
                 return found["value"]
             began, before = now(), self.account.saved_seconds
+            tokens = self.account.tokens
             value = function(*args, **kwargs)
             seconds = now() - began + self.account.saved_seconds - before
             if path is not None and seconds >= self.settings.least_seconds / 100:
-                self.write(path, {"value": value, "seconds": seconds})
+                took = {"seconds": seconds, "tokens": self.account.tokens - tokens}
+                self.write(path, {"value": value, **took})
             return value
 
         return call
@@ -676,7 +691,7 @@ class Kernel:
         # written by `write`, in the folder of this chapter
         state = torch.load(io.BytesIO(content), weights_only=False)
         torch.set_rng_state(state["torch"])
-        self.skip(state["seconds"])
+        self.skip(state["seconds"], state["tokens"])
         return state
 
     # ---- trainings
@@ -684,21 +699,33 @@ class Kernel:
     @contextlib.contextmanager
     def training(self, what: str, steps: int, path: Path | None):
         "Note a training, and what an earlier run has done of it."
-        first = 0 if path is None else _step_of(path)
-        if first:
-            self.skip(_seconds_of(path))
-        row = {"what": what, "steps": steps, "done_before": first}
         tokens, began = self.account.tokens, now()
+        row = {"what": what, "steps": steps, "done_before": 0}
+        before = _note_of(path)["seconds"]
+        if path is not None and (first := _step_of(path)):
+            row["done_before"] = first
+            self.skip(before, _note_of(path)["tokens"])
         try:
             yield row
         finally:
-            row["seconds"] = now() - began
+            row["seconds"] = now() - began + before
             row["tokens"] = self.account.tokens - tokens
             self.account.trainings.append(row)
             self.account.training = None
 
-    def precision_of(self, learner, tasks, n: int, seed: int) -> tuple[str, str]:
-        "Of a `meta_train`: compared on the first batch that it will see."
+    def precision_of(self, path, learner, tasks, given) -> tuple[str, str]:
+        """Of a `meta_train`: compared on the first batch that it will see; that of the
+        checkpoint where there is one."""
+        if "precision" in (told := _note_of(path)):
+            return told["precision"], f"{told['why']}{EARLIER}"
+        n, seed = given.get("tasks_per_step", 16), given.get("seed", 0)
+        tokens = self.account.tokens
+        try:
+            return self._compared(learner, tasks, n, seed)
+        finally:
+            self.account.tokens = tokens  # no work of the chapter
+
+    def _compared(self, learner, tasks, n: int, seed: int) -> tuple[str, str]:
         if self.settings.precision == "float32":
             return "float32", "asked for"
         try:
@@ -722,18 +749,18 @@ class Kernel:
             if not long or given.get("accelerator") is not None:
                 return function(learner, tasks, steps=steps, **given)
             self.place(learner)
-            n, seed = given.get("tasks_per_step", 16), given.get("seed", 0)
             own = given.get("checkpoint")
             path = Path(own.path) if own else self.path(
                 "meta_train", learner, tasks, steps, given)  # fmt: skip
-            how, why = self.precision_of(learner, tasks, n, seed)
+            how, why = self.precision_of(path, learner, tasks, given)
             device = str(next(learner.parameters()).device)
             kind = type(learner).__name__
             with self.training(f"meta_train of {kind}", steps, path) as row:
                 row |= {"device": device, "precision": how, "why": why}
                 if path is not None:
-                    every = self.settings.save_every
-                    given["checkpoint"] = Timed(path, every, self, row["what"], steps)
+                    every, what = self.settings.save_every, row["what"]
+                    about = {"precision": how, "why": why.removesuffix(EARLIER)}
+                    given["checkpoint"] = Timed(path, every, self, what, steps, **about)
                 mixed = in_bf16(learner, device) if how == "bf16" else None
                 with mixed or contextlib.nullcontext():
                     return function(learner, tasks, steps=steps, **given)
@@ -756,7 +783,8 @@ class Kernel:
                 given["bf16"] = self.settings.precision == "bf16"
             path = None if path is None else Path(path)
             with self.training("pretrain", steps, path) as row:
-                row |= {"device": str(given["device"]), "precision": "float32"}
+                bf16 = {True: "bf16", False: "float32", None: "auto"}[given.get("bf16")]
+                row |= {"device": str(given["device"]), "precision": bf16}
                 found = function(documents, recipe, **given)
                 row["why"] = "by `pretrain` itself"
                 return found
