@@ -2,8 +2,9 @@
 
     python benchmarks/full_scale.py [--microseconds 10]
 
-No GPU is needed: one step of each training of the part, and one group that is measured,
-is run on the CPU at its true size and counted. Floating-point operations are those of
+No GPU is needed: one step of each training of the part (one task of it, where tasks are
+taken one after another), and one group that is measured, is run on the CPU at its true
+size and counted. Floating-point operations are those of
 matrix products, by PyTorch's counter. Launches are calls of PyTorch's library that
 compute something (views and new memory are none): a GPU gets at least one kernel for
 each. The steps come from the `scale` calls of the chapters, or from `FITTED` of
@@ -73,11 +74,8 @@ class Launches(TorchDispatchMode):
 
 
 def count(step: Callable) -> tuple[int, int]:
-    "Operations and launches of a step, after a first one that prepares."
-    step()
-    with FlopCounterMode(display=False) as counter:
-        step()
-    with Launches() as launches:
+    "Operations and launches of a step."
+    with Launches() as launches, FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops(), launches.count
 
@@ -233,6 +231,15 @@ def work() -> list[dict]:
     def add(chapter: str, what: str, times: int, step: Callable) -> None:
         rows.append({"chapter": chapter, "what": what, "times": times, "step": step})
 
+    def outer(chapter: str, method: str, steps: int, n: int, adapter=None) -> None:
+        "Outer steps on n tasks; those with an inner loop take one after another."
+        alone = method != "joint"
+        what = (
+            f"{method}, {adapter or 'all weights'}, {'a task' if alone else 'a step'}"
+        )
+        times = steps * (n if alone else 1)
+        add(chapter, what, times, language(method, 1 if alone else n, adapter))
+
     c = f"{PART}/12_pretraining"
     v = full_values(c)
     tuned = 3 * len(v["RATES"]) + 2 * 3 * 3  # searched; with and without replay, seeds
@@ -241,8 +248,7 @@ def work() -> list[dict]:
     c = f"{PART}/25_services"
     v = full_values(c)
     for method in ("maml", "fomaml", "reptile", "joint"):
-        add(c, f"outer step, {method}", len(v["OUTER"]) * v["STEPS"],
-            language(method, v["PER_STEP"]))  # fmt: skip
+        outer(c, method, len(v["OUTER"]) * v["STEPS"], v["PER_STEP"])
     validation, test, factors = 4, 16, 8
     groups = 10 * validation + 8 * factors * validation  # own steps; searched
     groups += 11 * factors * validation + 5 * 4 * test + 3 * (8 * validation + test)
@@ -252,8 +258,7 @@ def work() -> list[dict]:
     for what in ("all", "lora", "prompt"):
         for method in ("joint", "maml"):
             adapter = None if what == "all" else what
-            add(c, f"outer step, {method}, {what}", 2 * v["STEPS"],
-                language(method, v["PER_STEP"], adapter))  # fmt: skip
+            outer(c, method, 2 * v["STEPS"], v["PER_STEP"], adapter)
     groups = 34 * validation + 12 * 3 * validation + 13 * 6 * validation + 13 * 4 * test
     add(c, "measured group", groups, measuring())
     c = f"{PART}/50_in_context"
@@ -266,8 +271,7 @@ def work() -> list[dict]:
     c = f"{PART}/53_meta_icl"
     v = full_values(c)
     for method in ("maml", "joint"):
-        add(c, f"outer step, {method}", len(v["OUTER"]) * v["STEPS"],
-            language(method, v["PER_STEP"]))  # fmt: skip
+        outer(c, method, len(v["OUTER"]) * v["STEPS"], v["PER_STEP"])
     add(c, "step of MetaICL", len(v["ICT_OUTER"]) * v["STEPS"],
         plain(RECIPES["gpt-base"].config, v["PER_STEP"], 256))  # fmt: skip
     c = f"{PART}/66_stream_starts"

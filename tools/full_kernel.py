@@ -488,6 +488,7 @@ KEPT = {
 FITTED = {
     "40_low_rank": {(3, 10): 5, (4, 10): 6},  # families and starts of linear tasks
     "50_in_context": {(10_000, 100_000): 40_000, (3000, 30_000): 8000},  # steps
+    "53_meta_icl": {(40, 400): 200},  # outer steps
     "60_test_time_training": {(15, 50): 30, (6, 20): 12, (8, 40): 16},  # tasks
 }
 
