@@ -5,16 +5,20 @@ PY := $(VENV)/bin/python
 SCALE ?= book
 PORT ?= 8000
 QUARTO ?= auto
+PART ?=
+DEVICE ?= auto
+PRECISION ?= auto
+MINUTES ?= 10
 # JupyterLab refuses to start for root unless it is told that this is meant, as in a container
 LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test run execute export starts models bench lab clean
+.PHONY: help book serve test run full execute export starts models bench lab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
-	@echo "Variables: CHAPTER=part/nn_name SCALE=smoke|book|full PORT=$(PORT) PYTHON=python3.12 QUARTO=auto|1|0 METALEARN_DATA=folder"
+	@echo "Variables: CHAPTER=part/nn_name SCALE=smoke|book|full PART=part DEVICE=auto|cuda:1|cpu PRECISION=auto|bf16|float32 MINUTES=$(MINUTES) PORT=$(PORT) PYTHON=python3.12 QUARTO=auto|1|0 METALEARN_DATA=folder"
 
 # The environment is made once, and brought up to date when one of these files changes.
 $(VENV)/.installed: settings.ini setup.py pyproject.toml tools/constraints.txt tools/environment.sh tools/install.py
@@ -34,6 +38,10 @@ test: $(VENV)/.installed ## run every check, and end with a table
 run: $(VENV)/.installed ## run one chapter: make run CHAPTER=optimization/10_maml SCALE=book
 	@test -n "$(CHAPTER)" || { echo "Which one? make run CHAPTER=optimization/10_maml SCALE=smoke|book|full"; $(PY) tools/execute.py list; exit 2; }
 	@$(PY) tools/execute.py run $(CHAPTER) --scale $(SCALE)
+
+full: $(VENV)/.installed ## run the chapters of a part at full scale on one GPU: make full PART=language_models; goes on where it stopped
+	@test -n "$(PART)" || { echo "Which part? make full PART=language_models [DEVICE=auto|cuda:1|cpu] [PRECISION=auto|bf16|float32] [MINUTES=10; 0: no limit]"; exit 2; }
+	@$(PY) tools/full.py $(PART) --device $(DEVICE) --precision $(PRECISION) --minutes $(MINUTES)
 
 execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fresh; can be interrupted and goes on later
 	@$(PY) tools/execute.py all
