@@ -119,7 +119,6 @@ def find(self: SentencePool, passage: int, at: int) -> int:
     raise ValueError(f"no sentence of passage {number} holds its character {at}")
 
 # %% ../../nbs/case_studies/60_questions.ipynb #60a00018
-_WORD = re.compile(r"[^\s#+]+(?:[#+]{1,2}(?!\S))?")  # with C# and C++
 _CHARACTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\u3040-\u30ff"
                          r"\u3400-\u9fff\uf900-\ufaff]+")  # fmt: skip
 
@@ -131,8 +130,8 @@ def pieces(text: str) -> set[str]:
     if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {shown(text)}")
     found, text = set(), unicodedata.normalize("NFKC", text).lower()
-    kept = (c.isalnum() or c in "#+" or unicodedata.category(c)[0] == "M" for c in text)
-    for word in _WORD.findall("".join(c if k else " " for c, k in zip(text, kept))):
+    kept = (c.isalnum() or unicodedata.category(c)[0] == "M" for c in text)
+    for word in "".join(c if k else " " for c, k in zip(text, kept)).split():
         for run in _CHARACTERS.findall(word):
             chinese = "\u3040" <= run[0] <= "\u9fff" or "\uf900" <= run[0] <= "\ufaff"
             row, sizes = (run, (1, 2)) if chinese else (f" {run} ", (3, 4, 5))
