@@ -80,6 +80,24 @@ def test_pieces_of_letters_and_of_chinese():
     assert {"x20", "200"} <= pieces("X200河") and "河" in pieces("X200河")
 
 
+def test_marks_on_letters_are_part_of_a_word():
+    "Hindi: 'kitāb' and 'kitāben' differ from 'kutub' in their vowel signs."
+    book, books, other = (
+        "\u0915\u093f\u0924\u093e\u092c",
+        None,
+        "\u0915\u0941\u0924\u092c",
+    )
+    books = book + "\u0947\u0902"
+    assert f" {book[:4]}" in pieces(book) & pieces(books)
+    assert not pieces(book) & pieces(other)
+    assert pieces("cafe\u0301") == pieces("caf\u00e9")  # composed first
+
+
+def test_signs_that_are_no_letters_part_words():
+    assert pieces("1+1") == pieces("1 1") and pieces("# +") == set()
+    assert pieces("snake_case") == pieces("snake case")
+
+
 def test_overlap_is_the_share_of_information():
     texts = ["red fox", "red dog", "blue dog"]
     found = Overlap(texts).scores(["red fox", "blue", "???", "zebra"])
@@ -267,6 +285,18 @@ def test_saved_and_loaded_answers_alike(finder, tmp_path):
     asked = "Has it a radio?"
     assert again.search(asked, 3) == finder.search(asked, 3)
     assert again.add(["More text."]).search("more?", 1)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_changed_encoder_is_saved_with_its_name(tmp_path, changed):
+    finder = SentenceRetriever("tiny").add(PASSAGES)
+    if changed:
+        with torch.no_grad():
+            next(finder.encoder.model.parameters()).mul_(2.0)
+    again = SentenceRetriever.load(finder.save(tmp_path / "kept"))
+    assert (tmp_path / "kept" / "encoder").exists() == changed
+    for a, b in zip(again.encoder.parameters(), finder.encoder.parameters()):
+        assert a.equal(b)
 
 
 def test_a_collection_with_nothing_in_it_is_saved(tmp_path):

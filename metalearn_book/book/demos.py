@@ -15,6 +15,7 @@ DEMOS = {
     "relations": "metalearn_book.case_studies.relations:_demo",
     "sentiment": "metalearn_book.case_studies.entity_sentiment:demo",
     "alerts": "metalearn_book.case_studies.alert_monitor:demo",
+    "questions": "metalearn_book.case_studies.question_answerer:_demo",
     "personal-data": "metalearn_book.case_studies.masker:demo",
 }
 

@@ -119,18 +119,19 @@ def find(self: SentencePool, passage: int, at: int) -> int:
     raise ValueError(f"no sentence of passage {number} holds its character {at}")
 
 # %% ../../nbs/case_studies/60_questions.ipynb #60a00018
-_WORD = re.compile(r"[^\W_]+")
 _CHARACTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\u3040-\u30ff"
                          r"\u3400-\u9fff\uf900-\ufaff]+")  # fmt: skip
 
 
 def pieces(text: str) -> set[str]:
-    """The pieces of a text: three to five letters of words with a space around, and
-    single Chinese or Japanese characters and pairs. ValueError for what is no text."""
+    """The pieces of a text: three to five letters of words with a space around, marks
+    on letters counted as letters, and single Chinese or Japanese characters and pairs.
+    ValueError for what is no text."""
     if not isinstance(text, str):
         raise ValueError(f"text must be a string, got {shown(text)}")
-    found = set()
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+    found, text = set(), unicodedata.normalize("NFKC", text).lower()
+    kept = (c.isalnum() or unicodedata.category(c)[0] == "M" for c in text)
+    for word in "".join(c if k else " " for c, k in zip(text, kept)).split():
         for run in _CHARACTERS.findall(word):
             chinese = "\u3040" <= run[0] <= "\u9fff" or "\uf900" <= run[0] <= "\ufaff"
             row, sizes = (run, (1, 2)) if chinese else (f" {run} ", (3, 4, 5))

@@ -18,6 +18,7 @@ from .few_shot_classifier import _BY_NAME, _save_encoder
 from .questions import FEATURES, FUSION, Overlap
 from .questions import SentencePool, fit_fusion
 from .questions import sentence_pool
+from .starts import weights_sha256
 from ..data.arguments import floating, real, several, shapes, shown, whole
 from ..data.files import checksum, open_saved, path_of, write_saved
 from ..foundations.encoders import TextEncoder, load_encoder
@@ -201,11 +202,11 @@ def adapt(
 @patch
 def save(self: SentenceRetriever, folder: str | Path) -> Path:
     """Write collection, vectors and weights as a folder, in place of a saved one; the
-    encoder too, unless the package finds it by name. ValueError for a folder that holds
-    something else."""
+    encoder too, unless the package finds it by name with these weights. ValueError for
+    a folder that holds something else."""
     from safetensors.torch import save_file
 
-    by_name = self._named in _BY_NAME
+    by_name = self._named in _BY_NAME and self._as_named()
 
     def fill(part: Path) -> None:
         z = torch.zeros(0, self.encoder.dim) if self._z is None else self._z
@@ -221,6 +222,14 @@ def save(self: SentenceRetriever, folder: str | Path) -> Path:
         "sentences": None if self.pool is None else _cut(self.pool),
     }
     return write_saved(path_of(folder), "sentences", about, fill)
+
+
+@patch
+def _as_named(self: SentenceRetriever) -> bool:
+    "Whether the encoder has the weights that its name stands for."
+    with own_modes():
+        named = load_encoder(self._named)
+    return weights_sha256(self.encoder) == weights_sha256(named)
 
 
 def _cut(pool: SentencePool) -> str:
