@@ -49,6 +49,8 @@ OTHER_DATA = {
     "SourceHead": "labelled rows of other domains beside the support set: "
     "tests/test_sentiment.py",
 }
+#: learners of numbers, not of classes: y is (B, S, 1), and so are their answers
+REGRESSION = {"BasisRegression", "ExactGP", "ConditionalNP", "AttentiveNP", "LatentNP"}
 #: its forward is no loss: the gradient is that of Eq. (REP-2)
 NO_LOSS = {"Reptile", "CarryingReptile"}
 #: takes no support set with padding, and says so
@@ -94,6 +96,9 @@ FACTORIES = {
     "OneAtATime": lambda cls: cls(made("MAML")),
     "Transductive": lambda cls: cls(made("ProtoNet")),
     "BasisRegression": lambda cls: cls(squares),
+    "ConditionalNP": lambda cls: cls(DIM, 8),
+    "AttentiveNP": lambda cls: cls(DIM, 8, 2),
+    "LatentNP": lambda cls: cls(DIM, 8, 3, attention=True, answer_draws=6),
     "ByHand": lambda cls: cls(classifier(), two_steps, inner_lr=0.2),
     "ImplicitLoop": implicit,
     "ImplicitMAML": implicit,
@@ -200,7 +205,7 @@ def examples(n, per_class, seed, dtype=torch.float64, n_way=N_WAY):
 def batch(name="MAML", n=TASKS, seed=0, dtype=torch.float64) -> TaskBatch:
     "Tasks for the learner of this name."
     support, query = examples(n, 2, seed, dtype), examples(n, 2, seed + 1, dtype)
-    if name == "BasisRegression":
+    if name in REGRESSION:
         support, query = (
             Examples(e.x, e.x[..., :1] + e.x[..., 1:2]) for e in (support, query)
         )
@@ -302,7 +307,7 @@ def test_every_learner_of_the_package_is_here():
 def test_adapts_and_predicts(name):
     learner, tasks = ready(name), batch(name)
     out = answers(learner, tasks)
-    width = tasks.query.y.shape[-1] if name == "BasisRegression" else N_WAY
+    width = tasks.query.y.shape[-1] if name in REGRESSION else N_WAY
     assert out.shape == (TASKS, 2 * N_WAY, width) and out.isfinite().all()
     if outer := outer_of(learner):
         loss = outer(tasks)
@@ -431,7 +436,7 @@ def test_what_is_not_a_number_never_looks_like_chance(name):
         except (ValueError, RuntimeError) as error:
             assert type(error) in (ValueError, RuntimeError), error
             continue
-        if name == "BasisRegression":
+        if name in REGRESSION:
             assert out[0].isnan().any()
         else:
             assert accuracy(out, tasks.query.y)[0].isnan()
@@ -501,7 +506,7 @@ MISFIT = (
     "does not take inputs of this form|features must be|features have|LEO works on"
     "|y must have one label for each row of logits"
 )
-CLASSES = sorted(set(LEARNERS) - {"BasisRegression"})
+CLASSES = sorted(set(LEARNERS) - REGRESSION)
 
 
 def relabelled(tasks, part, fn) -> TaskBatch:
@@ -583,7 +588,7 @@ def test_inputs_that_do_not_fit(name):
         "one rank more": lambda x: x[..., None],
     }
     has_width = name not in ("BasisRegression", "NearestPrototype", "LinearProbe",
-                             "LOORidge")  # fmt: skip
+                             "LOORidge", "ExactGP")  # fmt: skip
     for case, fn in cases.items():
         if has_width or case in ("no features", "one rank more"):
             with pytest.raises(ValueError, match=MISFIT):

@@ -255,6 +255,8 @@ AFTER = {
     "implicit gradients, LEO, a learned optimizer. Know what each costs.",
     "metric": "Classify without any inner step: prototypes, and heads with a closed "
     "form.",
+    "model_based": "Adapt by one pass through a network that answers with a "
+    "distribution, and hold it against the exact posterior.",
     "language_models": "Pretrain a small language model on two cores, compare it in "
     "bits per byte, steer what it writes, and see what fine-tuning forgets.",
     "case_studies": "Take a few labelled texts to a classifier or a tagger that knows "

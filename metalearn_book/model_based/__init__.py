@@ -1,0 +1,1 @@
+"Learners that adapt by one pass through a network: neural processes."

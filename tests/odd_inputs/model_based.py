@@ -1,0 +1,108 @@
+"""Recipes for `model_based`."""
+
+import torch
+from odd_inputs import Recipe
+
+from metalearn_book.foundations.tasks import Examples, TaskBatch
+from metalearn_book.model_based import neural_process as npro
+
+PARTS = ("model_based",)
+R = Recipe
+
+
+def gen(seed=0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(*shape, seed=0) -> torch.Tensor:
+    return torch.randn(*shape, generator=gen(seed))
+
+
+def numbers(dim=2) -> TaskBatch:
+    sets = (
+        Examples(drawn(2, 4, dim, seed=s), drawn(2, 4, 1, seed=s + 1)) for s in (0, 2)
+    )
+    return TaskBatch(*sets)
+
+
+def of_numbers(made):
+    "What a learner of numbers does with tasks of its size."
+    tasks = numbers(getattr(made, "dim", 2))
+    return made(tasks), made.adapt(tasks.support)(tasks.query.x)
+
+
+def mixed() -> npro.NormalMixture:
+    return npro.NormalMixture(drawn(2, 3, 2), drawn(2, 3, 2, seed=1).exp())
+
+
+N = "model_based.neural_process."
+RECIPES = {
+    N + "NormalMixture": R(
+        lambda: {"mean": drawn(2, 3, 2), "std": drawn(2, 3, 2, seed=1).exp()},
+        use=lambda made: made.log_prob(torch.zeros(*made.mean.shape[:2], 1)),
+        infinite=True,  # a density that no floating-point number can hold
+    ),
+    N + "rbf_kernel": R(
+        lambda: {
+            "a": drawn(3, 2),
+            "b": drawn(4, 2),
+            "length": 1.0,
+            "scale": 1.0,
+            "offset": 0.5,
+        }
+    ),
+    N + "GPTasks": R(
+        lambda: {
+            "k_shot": (1, 3),
+            "n_query": 2,
+            "length": 0.6,
+            "scale": 1.0,
+            "noise": 0.2,
+            "x_range": (-2.0, 2.0),
+        },
+        use=lambda made: made.sample(2, gen()),
+    ),
+    N + "ExactGP": R(
+        lambda: {"length": 1.0, "scale": 1.0, "noise": 0.1, "offset": 0.5},
+        use=of_numbers,
+    ),
+    N + "ConditionalNP": R(
+        lambda: {"dim": 2, "width": 4, "min_std": 0.01}, use=of_numbers
+    ),
+    N + "AttentiveNP": R(
+        lambda: {"dim": 2, "width": 4, "heads": 2, "min_std": 0.01}, use=of_numbers
+    ),
+    N + "LatentNP": R(
+        lambda: {
+            "dim": 2,
+            "width": 4,
+            "latent_dim": 2,
+            "attention": False,
+            "objective": "elbo",
+            "n_draws": 2,
+            "answer_draws": 4,
+            "min_std": 0.01,
+            "seed": 0,
+        },
+        use=of_numbers,
+    ),
+    N + "normal_kl": R(
+        lambda: {
+            "mean": drawn(2, 3),
+            "std": drawn(2, 3, seed=1).exp(),
+            "mean2": drawn(2, 3, seed=2),
+            "std2": drawn(2, 3, seed=3).exp(),
+        },
+        infinite=True,  # from a normal that is too narrow for floating-point numbers
+    ),
+    N + "predictive_scores": R(
+        lambda: {
+            "learner": npro.ExactGP(),
+            "tasks": npro.GPTasks((2, 2), 3),
+            "n_episodes": 4,
+            "seed": 0,
+            "tasks_per_batch": 2,
+        },
+        use=lambda found: [e.values for e in found.values()],
+    ),
+}
