@@ -60,6 +60,7 @@ class SpanTexts(Rows):
     row_domains: the domain of each row (NLU++: banking, hotels).
     asked: the slots that the system had asked for just before (Restaurants-8k).
     folds: the fold of each row, `0` to `19` (NLU++).
+    descriptions: what each label of a whole text means, as a question (NLU++).
 
     ValueError: a span whose text is not what stands at its place.
     """
@@ -72,6 +73,7 @@ class SpanTexts(Rows):
     row_domains: list[str] | None = None
     asked: list[tuple[str, ...]] | None = None
     folds: list[str] | None = None
+    descriptions: dict[str, str] | None = None
     COLUMNS: ClassVar = (
         "texts",
         "labels",
@@ -174,7 +176,7 @@ def read_snips(folder: Path) -> SpanTexts:
 
 def read_nlupp(folder: Path) -> SpanTexts:
     """Requests with several intents or none and with slots, of two domains in 20 folds
-    each.
+    each, and the descriptions of the intents.
     """
 
     def rows():
@@ -195,8 +197,17 @@ def read_nlupp(folder: Path) -> SpanTexts:
                     )
 
     texts, labels, spans, part, domains, folds = _columns(rows())
+    about = read_json(folder / "ontology.json")["intents"]
     return SpanTexts(
-        "nlupp", texts, labels, spans, part, "folder", domains, folds=folds
+        "nlupp",
+        texts,
+        labels,
+        spans,
+        part,
+        "folder",
+        domains,
+        folds=folds,
+        descriptions={name: intent["description"] for name, intent in about.items()},
     )
 
 
