@@ -16,6 +16,7 @@ DEMOS = {
     "sentiment": "metalearn_book.case_studies.entity_sentiment:demo",
     "alerts": "metalearn_book.case_studies.alert_monitor:demo",
     "personal-data": "metalearn_book.case_studies.masker:demo",
+    "service": "metalearn_book.case_studies.service_assistant:_demo",
 }
 
 

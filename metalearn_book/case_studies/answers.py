@@ -230,7 +230,7 @@ ANSWER_DECAY = 0.7
 #: weights of `ANSWER_FEATURES`, learned with MiniLM on 24 services
 ANSWER_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
 
-# %% ../../nbs/case_studies/72_answers.ipynb #72d00051
+# %% ../../nbs/case_studies/72_answers.ipynb #72d00052
 _NUMBER = re.compile(r"\d[\d.,:/-]*\d|\d")
 _NAME = re.compile(r"[^\W\d_]*[A-Z][\w'’]*")
 _FIRST = re.compile(r"(?:^|[.!?:]\s+|[\"“(]\s*)$")

@@ -38,7 +38,7 @@ from ..foundations.encoders import TextEncoder, load_encoder
 from ..foundations.estimators import is_blank, own_modes
 
 # %% auto #0
-__all__ = ['LEAVE', 'PERSON_WORDS', 'Reply', 'ServiceAssistant', 'pattern_masker', 'FoundAnswer', 'demo']
+__all__ = ['LEAVE', 'PERSON_WORDS', 'Reply', 'ServiceAssistant', 'pattern_masker', 'FoundAnswer']
 
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00009
 @dataclass(frozen=True)
@@ -89,18 +89,7 @@ class ServiceAssistant:
         least: float = 0.0,
         hand_over: str = "I will hand you over to a colleague.",
     ):
-        if not isinstance(encoder, (str, Path, TextEncoder)):
-            raise ValueError(
-                f"encoder must be a name or TextEncoder, got {shown(encoder)}"
-            )
-        for name, given, kind in (("tagger", tagger, FewShotTagger),
-                                  ("masker", masker, Masker)):  # fmt: skip
-            if not isinstance(given, (kind, type(None))):
-                raise ValueError(
-                    f"{name} must be a {kind.__name__}, got {shown(given)}"
-                )
-        if not isinstance(hand_over, str) or is_blank(hand_over):
-            raise ValueError(f"hand_over must be a text, got {shown(hand_over)}")
+        _check_settings(encoder, tagger, masker, hand_over)
         self.least, self.hand_over = real("least", least, 0, 1), hand_over
         self.tagger, self.masker = tagger, masker
         self._named = encoder if isinstance(encoder, str) else None
@@ -114,13 +103,25 @@ class ServiceAssistant:
         self._of = {n: none for n in _STORED}
         self._words = None
 
-
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00011
 #: the vectors that an assistant holds: of descriptions; of examples, alone and with the
 #: turns before; of past turns, alone, with the turns before, of the one before; of
 #: templates
 _STORED = ("described", "example_z", "example_c", "z", "c", "o", "template")
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00012
+
+def _check_settings(encoder, tagger, masker, hand_over) -> None:
+    "ValueError for what an assistant can't be made of."
+    if not isinstance(encoder, (str, Path, TextEncoder)):
+        raise ValueError(f"encoder must be a name or TextEncoder, got {shown(encoder)}")
+    for name, given, kind in (("tagger", tagger, FewShotTagger),
+                              ("masker", masker, Masker)):  # fmt: skip
+        if not isinstance(given, (kind, type(None))):
+            raise ValueError(f"{name} must be a {kind.__name__}, got {shown(given)}")
+    if not isinstance(hand_over, str) or is_blank(hand_over):
+        raise ValueError(f"hand_over must be a text, got {shown(hand_over)}")
+
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00013
 def _turns(name: str, turns) -> list[str]:
     "The turns as a list; ValueError where the last one says nothing."
     turns = [turns] if isinstance(turns, str) else several(name, turns, str)
@@ -137,7 +138,7 @@ def _turns(name: str, turns) -> list[str]:
 
 
 def _reach(decay: float) -> int:
-    "How many turns back weigh a thousandth or more."
+    "How many turns count: what is left out weighs less than a thousandth of the last."
     return 1 + math.ceil(math.log(1e-3) / math.log(decay))
 
 
@@ -161,7 +162,7 @@ def _vectors(self: ServiceAssistant, dialogues: Sequence[Sequence[str]]) -> dict
             for n, g in (("intent_c", DECAY), ("c", ANSWER_DECAY))}  # fmt: skip
     return {"z": flat[last], "o": before} | past
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00014
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00015
 @patch
 def add_intents(
     self: ServiceAssistant,
@@ -201,7 +202,7 @@ def add_intents(
     self._of |= {n: torch.cat([self._of[n], t]) for n, t in new.items()}
     return self
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00015
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00016
 def pattern_masker() -> Masker:
     "A masker by patterns, with the kinds that this machine has the packages for."
     have = importlib.util.find_spec("phonenumbers") is not None
@@ -215,7 +216,7 @@ def _masks(self: ServiceAssistant) -> Masker:
         self.masker = pattern_masker()
     return self.masker
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00016
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00017
 @patch
 def add_answers(
     self: ServiceAssistant,
@@ -250,7 +251,7 @@ def add_answers(
         self._keep(new)
     return self
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00017
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00018
 @patch
 def _say_about(self: ServiceAssistant, twice: int, templates: Sequence[str]) -> None:
     "Warnings about answers that are there twice, and about personal data in them."
@@ -284,7 +285,7 @@ def _keep(self: ServiceAssistant, new: Mapping[tuple, Sequence[str]]) -> None:
     self.kinds += [k for _, _, k in new]
     self._words = BM25(self.asked)
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00018
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00019
 @patch
 def learn(self: ServiceAssistant, data: Dialogues) -> ServiceAssistant:
     """Intents, marked turns and past answers from dialogues with marks -> self.
@@ -305,7 +306,7 @@ def learn(self: ServiceAssistant, data: Dialogues) -> ServiceAssistant:
                          [pairs.kinds[i] for i in rows])  # fmt: skip
     return self
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00021
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00022
 @patch
 def find_intents(
     self: ServiceAssistant, turns: Sequence[str]
@@ -326,7 +327,7 @@ def find_intents(
     order, names = p.argsort(descending=True, stable=True).tolist(), list(self.intents)
     return [(names[i], p[i].item()) for i in order]
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00022
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00023
 @dataclass(frozen=True)
 class FoundAnswer:
     """A kind of past answer. kind: what it does. templates: its wordings, the best
@@ -344,7 +345,7 @@ class FoundAnswer:
         if not isinstance(self.kind, str):
             raise ValueError(f"kind must be a text, got {shown(self.kind)}")
 
-
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00024
 @patch
 def find_answers(
     self: ServiceAssistant, turns: Sequence[str], k: int = 5
@@ -378,7 +379,7 @@ def find_answers(
         found.append(FoundAnswer(names[i], wordings, p[i].item(), evidence[i].item()))
     return found
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00025
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00027
 def _scripts(text: str) -> Counter:
     "How many letters of each script, by the first word of their Unicode names."
     names = (unicodedata.name(c, "?") for c in text if c.isalpha())
@@ -394,7 +395,7 @@ def _strange(self: ServiceAssistant, text: str) -> str | None:
     known = set().union(*(_scripts(t) for t in (*self.asked, *self.templates)))
     return None if found[0][0] in known else found[0][0].capitalize()
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00026
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00028
 @patch
 def reply(
     self: ServiceAssistant,
@@ -430,7 +431,7 @@ def reply(
             why = str(error)
     return over(why)
 
-
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00029
 @patch
 def _slots(self: ServiceAssistant, turns: Sequence[str]) -> dict[str, str]:
     "Values that the tagger finds in the customer's turns; later ones count."
@@ -439,12 +440,29 @@ def _slots(self: ServiceAssistant, turns: Sequence[str]) -> dict[str, str]:
         return {}
     return {e.type: e.text for row in self.tagger.predict(said) for e in row}
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00029
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00032
 #: what ends a dialogue, besides an empty line, and what asks for a person
 LEAVE = ("quit", "exit", "bye")
 PERSON_WORDS = ("human", "agent", "person", "colleague", "representative")
 
 
+def _wants_person(text: str) -> bool:
+    "Whether somebody asks for a person."
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return not set(words).isdisjoint(PERSON_WORDS)
+
+
+def _line(ask: Callable[[str], str]) -> str:
+    "What was typed; an empty text at the end of the input."
+    try:
+        said = ask("you: ")
+    except (EOFError, KeyboardInterrupt):
+        return ""
+    if not isinstance(said, str):
+        raise ValueError(f"ask must return a text, got {shown(said)}")
+    return "" if is_blank(said) or said.strip().lower() in LEAVE else said
+
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00033
 @patch
 def chat(
     self: ServiceAssistant,
@@ -461,19 +479,10 @@ def chat(
     ask, say, turns, over = function("ask", ask), function("say", say), [], False
     folder = None if store is None else path_of(store, "store")
     try:
-        while not over:
-            try:
-                said = ask("you: ")
-            except (EOFError, KeyboardInterrupt):
-                break
-            if not isinstance(said, str):
-                raise ValueError(f"ask must return a text, got {shown(said)}")
-            if is_blank(said) or said.strip().lower() in LEAVE:
-                break
+        while not over and (said := _line(ask)):
             turns.append(said)
-            words = set(said.lower().replace("?", " ").replace(".", " ").split())
-            wants = bool(words & set(PERSON_WORDS))
-            reply = Reply(self.hand_over, True) if wants else self.reply(turns, values)
+            told = Reply(self.hand_over, True) if _wants_person(said) else None
+            reply = told or self.reply(turns, values)
             turns.append(reply.text)
             say(reply.text)
             over = reply.handed_over
@@ -483,7 +492,7 @@ def chat(
             _store(folder, masked, over)
     return masked
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00030
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00034
 def _store(folder: Path, turns: Sequence[str], over: bool) -> Path:
     "One file more in a folder: a dialogue as JSON."
     folder.mkdir(parents=True, exist_ok=True)
@@ -495,7 +504,7 @@ def _store(folder: Path, turns: Sequence[str], over: bool) -> Path:
                         encoding="utf-8")  # fmt: skip
     return path
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00035
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00039
 _TEXTS = ("intents", "templates", "kinds", "asked", "least", "hand_over")
 
 
@@ -522,7 +531,7 @@ def save(self: ServiceAssistant, folder: str | Path) -> Path:
     about |= {"tagger": self.tagger is not None}
     return write_saved(path_of(folder), "assistant", about, fill)
 
-
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00040
 @patch
 @classmethod
 def load(
@@ -551,8 +560,8 @@ def load(
     self._words = BM25(self.asked) if self.asked else None
     return self
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00057
-def demo() -> None:
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00062
+def _demo() -> None:
     "An assistant of three invented services: two dialogues, a hand-over, a mask."
     try:
         encoder = load_encoder("minilm", offline=True)
