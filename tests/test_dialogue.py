@@ -141,7 +141,9 @@ def test_the_threshold_is_the_best_there_is_and_splits_no_ties():
         assert at not in s.double().flatten().tolist()
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="needs scikit-learn")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("sklearn"), reason="needs scikit-learn"
+)
 def test_reports_and_shared_weights_agree_with_scikit_learn():
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import accuracy_score, f1_score
@@ -183,7 +185,9 @@ def test_templates_and_filling_are_inverse():
 
 
 def test_two_slots_at_one_place_give_one_gap():
-    turn = Turn("system", "At noon.", (Span(3, 7, "a", "noon"), Span(3, 7, "b", "noon")), ())
+    turn = Turn(
+        "system", "At noon.", (Span(3, 7, "a", "noon"), Span(3, 7, "b", "noon")), ()
+    )
     assert template_of(turn) == "At {a}."
     with pytest.raises(ValueError, match="no value for a"):
         fill_template("At {a}.", {"a": ""})
@@ -400,7 +404,9 @@ def test_dialogues_do_not_overwrite_each_other(assistant, tmp_path):
 
 
 def test_saved_and_loaded_it_says_the_same(tmp_path):
-    made = learned(least=0.02, masker=Masker(PersonalDataFinder(("email",), tagger=None)))
+    made = learned(
+        least=0.02, masker=Masker(PersonalDataFinder(("email",), tagger=None))
+    )
     made.encoder = load_encoder("tiny")
     again = ServiceAssistant.load(made.save(tmp_path / "a"))
     assert again.find_intents(ASK) == made.find_intents(ASK)
@@ -425,7 +431,9 @@ def test_the_key_of_a_masker_is_not_saved(tmp_path):
     for path in (tmp_path / "a").rglob("*"):
         assert path.is_dir() or key.encode() not in path.read_bytes()
     again = ServiceAssistant.load(tmp_path / "a", key)
-    assert again.masker.mask("ada@example.org").text == masker.mask("ada@example.org").text
+    assert (
+        again.masker.mask("ada@example.org").text == masker.mask("ada@example.org").text
+    )
 
 
 def test_nothing_is_added_where_something_is_wrong(assistant):

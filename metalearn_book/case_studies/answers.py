@@ -119,11 +119,16 @@ class BM25:
         count = Counter(g for bag in bags for g in bag)
         worth = {g: math.log(1 + (self.n - c + 0.5) / (c + 0.5))
                  for g, c in count.items()}  # fmt: skip
-        self.places: dict[str, list[tuple[int, float]]] = {}
+        found: dict[str, list[tuple[int, float]]] = {}
         for i, bag in enumerate(bags):
             norm = k1 * (1 - b + b * sum(bag.values()) / mean)
             for g, f in bag.items():
-                self.places.setdefault(g, []).append((i, worth[g] * f / (f + norm)))
+                found.setdefault(g, []).append((i, worth[g] * f / (f + norm)))
+        self.places = {
+            g: (torch.tensor([i for i, _ in at]),
+                torch.tensor([v for _, v in at], dtype=torch.float64))
+            for g, at in found.items()
+        }  # fmt: skip
 
     def scores(self, queries: Sequence[str]) -> Tensor:
         "`(Q, N)`, in float64; 0 where no word is shared."
@@ -131,8 +136,9 @@ class BM25:
         out = torch.zeros(len(queries), self.n, dtype=torch.float64)
         for row, query in zip(out, queries):
             for g in _WORDS.findall(query.lower()):
-                for i, value in self.places.get(g, ()):
-                    row[i] += value
+                if g in self.places:
+                    where, values = self.places[g]
+                    row[where] += values
         return out
 
 # %% ../../nbs/case_studies/72_answers.ipynb #72d00020
@@ -167,7 +173,7 @@ def best_of_kinds(scores: Tensor, kinds: Sequence[int], n: int) -> Tensor:
 @dataclass(frozen=True)
 class TurnVectors:
     """Vectors of Q turns for Eq. (AN-2), each `(Q, d)`. z: alone. c: with the turns
-    before. o: of the turn just before; zero at the beginning."""
+    before. o: of the turn directly before; zero at the beginning."""
 
     z: Tensor
     c: Tensor
@@ -203,8 +209,8 @@ def answer_features(
 
 # %% ../../nbs/case_studies/72_answers.ipynb #72d00024
 def ranks(scores: Tensor, gold: Tensor) -> Tensor:
-    """The place of the right one, `(Q,)`, in float64: 1 is the first, equal scores share
-    the mean of their places.
+    """The place of the right one, `(Q,)`, in float64: 1 is the first, equal scores
+    share the mean of their places.
 
     scores: `(Q, K)`. gold: `(Q,)`."""
     shapes(scores=(scores, "Q K+"), gold=(gold, "Q")), floating(True, scores=scores)
@@ -228,7 +234,7 @@ def recall_at(places: Tensor, k: int) -> Tensor:
 #: γ of the fusion of answers, chosen on the validation services
 ANSWER_DECAY = 0.7
 #: weights of `ANSWER_FEATURES`, learned with MiniLM on 24 services
-ANSWER_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0)
+ANSWER_WEIGHTS = (0.4359, 3.044, 4.31, 3.611, 2.404)
 
 # %% ../../nbs/case_studies/72_answers.ipynb #72d00052
 _NUMBER = re.compile(r"\d[\d.,:/-]*\d|\d")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -289,8 +289,8 @@ def intent_episode(
     """An episode with k examples of every intent, from the first `at_hand` dialogues of
     each service; the labelled turns of the others are asked.
 
-    k: 0 or more. An intent with fewer turns gives what it has. ValueError where nothing
-    is left to ask."""
+    table: of a part's dialogues. k: 0 or more; an intent with fewer turns gives what it
+    has. seed: of the draw. ValueError where nothing is left to ask."""
     k, at_hand = whole("k", k, 0), whole("at_hand", at_hand)
     numbers = {name: i for i, name in enumerate(table.intents)}
     first: dict[str, list[int]] = {}

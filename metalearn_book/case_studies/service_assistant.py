@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..book.patch import patch
 from .answers import ANSWER_DECAY, ANSWER_WEIGHTS, BM25
@@ -350,8 +349,8 @@ class FoundAnswer:
 def find_answers(
     self: ServiceAssistant, turns: Sequence[str], k: int = 5
 ) -> list[FoundAnswer]:
-    """The k most probable kinds of answers, by the fusion of Eq. (AN-2); all where there
-    are fewer, and none where nothing is known.
+    """The k most probable kinds of answers, by the fusion of Eq. (AN-2); all where
+    there are fewer, and none where nothing is known.
 
     turns: what was said, the customer's last. ValueError for no turn that says
     something."""
@@ -393,7 +392,7 @@ def _strange(self: ServiceAssistant, text: str) -> str | None:
     if not found or not self.asked:
         return None
     known = set().union(*(_scripts(t) for t in (*self.asked, *self.templates)))
-    return None if found[0][0] in known else found[0][0].capitalize()
+    return None if found[0][0] in known else found[0][0]
 
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00028
 @patch
@@ -441,8 +440,9 @@ def _slots(self: ServiceAssistant, turns: Sequence[str]) -> dict[str, str]:
     return {e.type: e.text for row in self.tagger.predict(said) for e in row}
 
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00032
-#: what ends a dialogue, besides an empty line, and what asks for a person
+#: what ends a dialogue, besides an empty line
 LEAVE = ("quit", "exit", "bye")
+#: what asks for a person
 PERSON_WORDS = ("human", "agent", "person", "colleague", "representative")
 
 
@@ -560,7 +560,7 @@ def load(
     self._words = BM25(self.asked) if self.asked else None
     return self
 
-# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00062
+# %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00063
 def _demo() -> None:
     "An assistant of three invented services: two dialogues, a hand-over, a mask."
     try:
