@@ -5,8 +5,8 @@
 The chapter on intents measures its fusion with three draws of the examples; here are
 further ones, with the weights and the γ that it stored: for each draw the lead of
 the fusion over both rivals without learned weights, service by service. The chapter on
-several intents learns from three of twenty folds; here every fold is the marked one
-once, and the lead of a line from the fold over a line at 0.5 is measured. A draw that is
+several intents learns from three of twenty folds; here each fold is the marked one
+once, and the lead of a line from the fold over one at 0.5 is measured. A draw that is
 stored is not measured again. To results/benchmarks/dialogue.json. About two minutes of
 one core once the vectors are stored.
 """

@@ -85,7 +85,8 @@ def label_features(
 def fit_shared(X: Tensor, Y: Tensor, strength: float = 1.0, steps: int = 50) -> Tensor:
     """Weights v of Eq. (SI-1), `(D,)`, with a prior around zero, by Newton's method.
 
-    X: `(Q, L, D)`. Y: `(Q, L)`. strength: of the prior. RuntimeError where `steps` are not enough."""
+    X: `(Q, L, D)`. Y: `(Q, L)`. strength: of the prior. RuntimeError where `steps` are
+    not enough."""
     shapes(X=(X, "Q+ L+ D+"), Y=(Y, "Q L")), floating(True, X=X)
     strength = real("strength", strength, above=0)
     X, y = X.double().flatten(0, 1), Y.double().flatten()
