@@ -17,6 +17,7 @@ from .splits import part_of
 __all__ = [
     "Span",
     "SpanTexts",
+    "DescribedTexts",
     "read_snips",
     "read_nlupp",
     "read_restaurant8k",
@@ -60,7 +61,6 @@ class SpanTexts(Rows):
     row_domains: the domain of each row (NLU++: banking, hotels).
     asked: the slots that the system had asked for just before (Restaurants-8k).
     folds: the fold of each row, `0` to `19` (NLU++).
-    descriptions: what each label of a whole text means, as a question (NLU++).
 
     ValueError: a span whose text is not what stands at its place.
     """
@@ -73,7 +73,6 @@ class SpanTexts(Rows):
     row_domains: list[str] | None = None
     asked: list[tuple[str, ...]] | None = None
     folds: list[str] | None = None
-    descriptions: dict[str, str] | None = None
     COLUMNS: ClassVar = (
         "texts",
         "labels",
@@ -119,6 +118,16 @@ class SpanTexts(Rows):
             ("domain", domain, self.row_domains, "domains"),
             ("fold", fold, self.folds, "folds"),
         )
+
+
+@dataclass(frozen=True)
+class DescribedTexts(SpanTexts):
+    """Texts whose labels come with a sentence each (NLU++).
+
+    descriptions: what each label of a whole text means, as the set says it.
+    """
+
+    descriptions: dict[str, str] | None = None
 
 
 def _columns(rows: Iterator[tuple]) -> list[list]:
@@ -174,7 +183,7 @@ def read_snips(folder: Path) -> SpanTexts:
 # ---------------------------------------------------------------- NLU++
 
 
-def read_nlupp(folder: Path) -> SpanTexts:
+def read_nlupp(folder: Path) -> DescribedTexts:
     """Requests with several intents or none and with slots, of two domains in 20 folds
     each, and the descriptions of the intents.
     """
@@ -198,7 +207,7 @@ def read_nlupp(folder: Path) -> SpanTexts:
 
     texts, labels, spans, part, domains, folds = _columns(rows())
     about = read_json(folder / "ontology.json")["intents"]
-    return SpanTexts(
+    return DescribedTexts(
         "nlupp",
         texts,
         labels,
