@@ -17,6 +17,7 @@ DEMOS = {
     "alerts": "metalearn_book.case_studies.alert_monitor:demo",
     "questions": "metalearn_book.case_studies.question_answerer:_demo",
     "personal-data": "metalearn_book.case_studies.masker:demo",
+    "service": "metalearn_book.case_studies.service_assistant:_demo",
 }
 
 

@@ -20,11 +20,12 @@ from .sources import (
     fetch,
     load_dataset_by_name,
 )
-from .spans import SpanTexts
+from .spans import DescribedTexts, SpanTexts
 from .tiny import tiny_entities, tiny_intents, tiny_sentiment
 
 __all__ = [
     "DataCard",
+    "DescribedTexts",
     "Dialogues",
     "LabeledImages",
     "LabeledTexts",

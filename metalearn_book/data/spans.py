@@ -17,6 +17,7 @@ from .splits import part_of
 __all__ = [
     "Span",
     "SpanTexts",
+    "DescribedTexts",
     "read_snips",
     "read_nlupp",
     "read_restaurant8k",
@@ -119,6 +120,16 @@ class SpanTexts(Rows):
         )
 
 
+@dataclass(frozen=True)
+class DescribedTexts(SpanTexts):
+    """Texts whose labels come with a sentence each (NLU++).
+
+    descriptions: what each label of a whole text means, as the set says it.
+    """
+
+    descriptions: dict[str, str] | None = None
+
+
 def _columns(rows: Iterator[tuple]) -> list[list]:
     return [list(column) for column in zip(*rows)]
 
@@ -172,9 +183,9 @@ def read_snips(folder: Path) -> SpanTexts:
 # ---------------------------------------------------------------- NLU++
 
 
-def read_nlupp(folder: Path) -> SpanTexts:
+def read_nlupp(folder: Path) -> DescribedTexts:
     """Requests with several intents or none and with slots, of two domains in 20 folds
-    each.
+    each, and the descriptions of the intents.
     """
 
     def rows():
@@ -195,8 +206,17 @@ def read_nlupp(folder: Path) -> SpanTexts:
                     )
 
     texts, labels, spans, part, domains, folds = _columns(rows())
-    return SpanTexts(
-        "nlupp", texts, labels, spans, part, "folder", domains, folds=folds
+    about = read_json(folder / "ontology.json")["intents"]
+    return DescribedTexts(
+        "nlupp",
+        texts,
+        labels,
+        spans,
+        part,
+        "folder",
+        domains,
+        folds=folds,
+        descriptions={name: intent["description"] for name, intent in about.items()},
     )
 
 

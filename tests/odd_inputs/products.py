@@ -778,6 +778,12 @@ DATA |= {
                  "source": "folder"},
         use=somewhere, kinds=NAMES,
     ),
+    D + "spans.DescribedTexts": R(
+        lambda: {"name": "small", "texts": ["ab"], "labels": [("x",)],
+                 "spans": [(spans.Span(0, 2, "y", "ab"),)], "part": ["train"],
+                 "source": "folder", "descriptions": {"x": "a label"}},
+        use=somewhere, kinds=NAMES,
+    ),
     D + "passages.Summaries": R(
         lambda: {"name": "small", "sentences": [("a", "b")], "summaries": [("a",)],
                  "titles": ["t"], "ids": ["1"], "best": [0], "part": ["train"],
