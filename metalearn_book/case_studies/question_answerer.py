@@ -481,9 +481,9 @@ def train_reader(
     reader: SpanReader,  # the start; a copy is trained
     examples: Sequence[SpanExample],  # of all training articles
     *,
-    epochs: int = 4,  # times that each is seen
-    lr: float = 4e-4,  # peak learning rate of the layers
-    head_lr: float = 4e-3,  # and of the scores
+    epochs: int = 8,  # times that each is seen
+    lr: float = 2e-4,  # peak learning rate of the layers
+    head_lr: float = 2e-3,  # and of the scores
     layers: int | None = None,  # top layers that are trained; None: all, 0: none
     batch_size: int = 16,
     seed: int = 0,  # of the order and of dropout
@@ -491,7 +491,7 @@ def train_reader(
     progress: bool = False,  # show a bar
 ) -> SpanReader:
     """A copy of the reader, trained on all examples alike; `.losses` of every step.
-    The start of the package took lr=2e-4, head_lr=2e-3, epochs=8 and bf16=True."""
+    The start of the package was trained so, with bf16=True."""
     epochs, batch_size = whole("epochs", epochs), whole("batch_size", batch_size)
     bf16, progress = switch("bf16", bf16), switch("progress", progress)
     reader, draw = _copied(reader), random.Random(whole("seed", seed, None))
@@ -684,8 +684,8 @@ def _warn_script(texts: Sequence[str], what: str) -> None:
     letters = [[c for c in t if c.isalpha()] for t in texts]
     if n := sum(sum(c > "\u024f" for c in s) > len(s) / 2 for s in letters):
         warnings.warn(
-            f"{n} of {len(texts)} {what} are not in Latin letters; the reader of the "
-            "package learned from English, and will mostly be wrong",
+            f"{n} of {len(texts)} {what} are not in Latin letters; a reader that "
+            "was trained on English, as that of the package, will mostly be wrong",
             stacklevel=3,
         )
 
