@@ -17,6 +17,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import inner_loop
 import maml_sinusoid
+import metric_omniglot
 from measure import SAME, gradient, peak_megabytes, quartiles, ratios, time_in_turn
 from problems import SMALL
 from rivals import MAKERS, NAMES, load_rivals
@@ -24,6 +25,7 @@ from targets import show_targets, targets
 from ways import FLOORS, WAYS
 
 from metalearn_book.foundations.measuring import Evaluation
+from metalearn_book.foundations.tasks import Examples
 
 RIVALS, STATE = load_rivals()
 OF_RIVALS = {way: library for library, ways in MAKERS.items() for way in ways}
@@ -269,6 +271,32 @@ def test_a_run_on_sinusoids_goes_on(tmp_path):
         "5 shots, 1 step",
         "5 shots, 10 steps",
     }
+
+
+def test_the_metric_learners_are_compared_run_by_run(tmp_path):
+    runs = {
+        (name, seed): {"values": {"5-way 1-shot": [0.1 * seed + lead, 0.5 + lead]}}
+        for name, lead in (("prototypes", 0.0), ("matching", 0.25))
+        for seed in range(3)
+    }
+    table, gaps = metric_omniglot.tables(runs)
+    assert [r["learner"] for r in table] == ["prototypes", "matching"]
+    assert table[0]["mean"] == pytest.approx(0.3)
+    assert [r["learner"] for r in gaps] == ["matching"]
+    assert gaps[0]["mean"] == pytest.approx(0.25)
+    assert gaps[0]["ci95"] == pytest.approx(0, abs=1e-6)
+    calls = []
+    for _ in range(2):  # what is there is not made again
+        made = metric_omniglot.once(tmp_path / "a.json", lambda: calls.append(1) or 7)
+        assert made == 7 and len(calls) == 1
+
+
+def test_the_metric_learners_take_images():
+    x = torch.rand(1, 6, 1, 28, 28)
+    y = torch.arange(3).repeat(2)[None]
+    for name in metric_omniglot.LEARNERS:
+        learner = metric_omniglot.made(name, 4).eval()
+        assert learner.adapt(Examples(x, y))(x).shape == (1, 6, 3)
 
 
 def test_what_cannot_be_installed_is_said(tmp_path):

@@ -30,6 +30,7 @@ from metalearn_book.foundations.tasks import (
 )
 from metalearn_book.foundations.measuring import accuracy, evaluate
 from metalearn_book.foundations.verification import verify
+from metalearn_book.metric.relation import CompareRelation
 
 N_WAY, DIM, TASKS = 3, 6, 4
 
@@ -56,7 +57,7 @@ NO_LOSS = {"Reptile", "CarryingReptile"}
 #: takes no support set with padding, and says so
 NO_MASKS = {"LEO", "OneAtATime"}
 #: the answers to the queries of a call depend on one another
-TRANSDUCTIVE = {"Transductive"}
+TRANSDUCTIVE = {"Transductive", "LabelPropagation"}
 #: relative error of what is solved by iteration, in float64; 1e-6 or less for others.
 #: The bias of the first is the weight of a feature of 100, which enlarges rounding.
 ROUGH = {"NewtonLogisticHead": 1e-5, "LinearProbe": 1e-5}
@@ -105,6 +106,8 @@ FACTORIES = {
     # the pull to the adapted code stops a gradient, so that it is off here
     "LEO": lambda cls: cls(DIM, 4, inner_steps=2, finetune_steps=2,
                            encoder_penalty=0.0),
+    "GraphNet": lambda cls: cls(5, body()),
+    "RelationNet": lambda cls: cls(body(), CompareRelation(5)),
     "ProtoMAML": lambda cls: cls(body(), 5, inner_lr=0.1, inner_steps=2),
     "support_classifier": lambda fn: fn(body(), 5, N_WAY, train="all", inner_lr=0.2,
                                         inner_steps=2),

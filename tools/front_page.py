@@ -253,8 +253,8 @@ AFTER = {
     "train so that a killed run resumes, report intervals, embed text without a GPU.",
     "optimization": "Learn a start, or what may change: MAML, Reptile, ANIL and BOIL, "
     "implicit gradients, LEO, a learned optimizer. Know what each costs.",
-    "metric": "Classify without any inner step: prototypes, and heads with a closed "
-    "form.",
+    "metric": "Classify without any inner step: prototypes, attention over examples, "
+    "learned comparisons, heads with a closed form, and labels that spread.",
     "model_based": "Adapt by one pass through a network that answers with a "
     "distribution, and hold it against the exact posterior.",
     "language_models": "Pretrain a small language model on two cores, compare it in "

@@ -20,6 +20,7 @@ from metalearn_book.foundations import (
     tasks,
     training,
 )
+from metalearn_book.metric import relation
 from metalearn_book.metric.prototypes import ProtoNet
 from metalearn_book.optimization import latent, learned_optimizer
 from metalearn_book.optimization.maml import MAML
@@ -326,6 +327,18 @@ OTHER: dict[str, dict] = {
         classes(), WAY).float(), "c": lambda: torch.tensor(0.1)},
     "closed_form.calibration_error": {"bins": lambda: torch.rand(4, 3, 10)},
     "prototypes.two_class_accuracy": {"k_shot": lambda: 5.0},
+    "matching.similarities": {"support": VEC(2, 5, DIM, seed=1)},
+    "matching.class_scores": {"scores": VEC(2, 5, 6)},
+    "relation.PairLayer": {"left": lambda: nn.Linear(DIM, 3),
+                           "right": lambda: nn.Linear(DIM, 3)},
+    "relation.MapRelation": {"channels": lambda: 2},
+    "relation.RelationNet": {"relation": lambda: relation.CompareRelation(DIM)},
+    "relation.relation_squares": {"scores": VEC(2, 6, WAY)},
+    "graph.affinity": {"width": lambda: 1.0},
+    "graph.LabelPropagation": {"width": lambda: 0.5},
+    "graph.normalized": {"weights": lambda: torch.rand(2, 6, 6, generator=gen())},
+    "graph.propagate": {"graph": lambda: torch.full((2, 6, 6), 0.1),
+                        "labels": VEC(2, 6, WAY)},
     "prototypes.refined_means": {"weights": lambda: torch.full((2, 5, WAY), 1 / 3)},
     "prototypes.Transductive": {"learner": lambda: ProtoNet()},
     "prototypes.UnbalancedQueries": {"tasks": class_tasks},
