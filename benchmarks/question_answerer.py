@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from metalearn_book.book.results import load_results, save_results
-from metalearn_book.case_studies import question_answerer as qa
+import metalearn_book.case_studies.question_answerer as qa
 from metalearn_book.case_studies.questions import Overlap, sentence_pool
 from metalearn_book.case_studies.retriever import SentenceRetriever
 from metalearn_book.case_studies.starts import Start, load_start
