@@ -25,7 +25,10 @@ from metalearn_book.case_studies.dialogue_intents import tiny_dialogues, turn_ta
 from metalearn_book.case_studies.dialogue_intents import turn_vectors
 from metalearn_book.case_studies.masker import Masker, new_key
 from metalearn_book.case_studies.personal_finder import PersonalDataFinder
-from metalearn_book.case_studies.service_assistant import ServiceAssistant
+from metalearn_book.case_studies.service_assistant import (
+    ServiceAssistant,
+    _wants_person,
+)
 from metalearn_book.case_studies.several_intents import f1_threshold, fit_shared
 from metalearn_book.case_studies.several_intents import label_features, label_report
 from metalearn_book.case_studies.several_intents import label_scores
@@ -493,3 +496,21 @@ def test_the_demonstration(capsys):
     assert "learned 8 intents" in out and "stored:" in out and "3456 7899" in out
     stored = [line for line in out.splitlines() if line.startswith("stored:")]
     assert len(stored) == 3 and not any("3456" in line for line in stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("talk to an agent", True),
+        ("Human, please!", True),
+        ("I want to speak with a real person", True),
+        ("Could you connect me with a colleague of yours?", True),
+        ("for 1 person", False),
+        ("a table for one person", False),
+        ("tickets for a single person on Friday", False),
+        ("my insurance agent told me to book at seven", False),
+        ("", False),
+    ],
+)
+def test_who_asks_for_a_person(text, asked):
+    assert _wants_person(text) is asked

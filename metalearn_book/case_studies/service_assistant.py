@@ -37,7 +37,7 @@ from ..foundations.encoders import TextEncoder, load_encoder
 from ..foundations.estimators import is_blank, own_modes
 
 # %% auto #0
-__all__ = ['LEAVE', 'PERSON_WORDS', 'Reply', 'ServiceAssistant', 'pattern_masker', 'FoundAnswer']
+__all__ = ['LEAVE', 'PERSON_WORDS', 'ASKING_WORDS', 'Reply', 'ServiceAssistant', 'pattern_masker', 'FoundAnswer']
 
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00009
 @dataclass(frozen=True)
@@ -189,12 +189,13 @@ def add_intents(
                 f"examples[{i}] must be (turns, one of the intents), got {shown(row)}"
             )
         rows.append((_turns(f"examples[{i}]", row[0]), row[1]))
+    masked = self._masks().mask_all([t for t, _ in rows]) if rows else []
     told = list(map(str, descriptions.values()))
     with own_modes():
         described = self.encoder.encode(told) if told else self._of["described"][:0]
     new = {"described": described}
     if rows:
-        v = self._vectors([t for t, _ in rows])
+        v = self._vectors([m.text for m in masked])
         new |= {"example_z": v["z"], "example_c": v["intent_c"]}
     self.intents = known
     self._examples += [name for _, name in rows]
@@ -442,14 +443,21 @@ def _slots(self: ServiceAssistant, turns: Sequence[str]) -> dict[str, str]:
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00032
 #: what ends a dialogue, besides an empty line
 LEAVE = ("quit", "exit", "bye")
-#: what asks for a person
+#: who may be asked for, and what people say before they name one
 PERSON_WORDS = ("human", "agent", "person", "colleague", "representative")
+ASKING_WORDS = ("speak", "talk", "chat", "connect", "transfer", "real", "live")
 
 
 def _wants_person(text: str) -> bool:
-    "Whether somebody asks for a person."
+    """Whether somebody asks for a person: names one, and says how, or hardly more. A
+    number of persons is none that is asked for."""
     words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    return not set(words).isdisjoint(PERSON_WORDS)
+    asks = not set(ASKING_WORDS).isdisjoint(words)
+    for before, word in zip(["", *words], words):
+        counted = before.isdigit() or before in ("one", "per", "each", "single")
+        if word in PERSON_WORDS and (asks or len(words) <= 4 and not counted):
+            return True
+    return False
 
 
 def _line(ask: Callable[[str], str]) -> str:
@@ -481,8 +489,10 @@ def chat(
     try:
         while not over and (said := _line(ask)):
             turns.append(said)
-            told = Reply(self.hand_over, True) if _wants_person(said) else None
-            reply = told or self.reply(turns, values)
+            if _wants_person(said):
+                reply = Reply(self.hand_over, True, "somebody asks for a person")
+            else:
+                reply = self.reply(turns, values)
             turns.append(reply.text)
             say(reply.text)
             over = reply.handed_over
