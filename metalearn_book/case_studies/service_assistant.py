@@ -443,8 +443,9 @@ def _slots(self: ServiceAssistant, turns: Sequence[str]) -> dict[str, str]:
 # %% ../../nbs/case_studies/74_service_assistant.ipynb #74d00032
 #: what ends a dialogue, besides an empty line
 LEAVE = ("quit", "exit", "bye")
-#: who may be asked for, and what people say before they name one
+#: who may be asked for
 PERSON_WORDS = ("human", "agent", "person", "colleague", "representative")
+#: what people say beside it, who want to be put through
 ASKING_WORDS = ("speak", "talk", "chat", "connect", "transfer", "real", "live")
 
 
