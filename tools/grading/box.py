@@ -1,0 +1,593 @@
+"""A closed place for one submission: a child process behind two pipes, in bubblewrap
+where it works, with limits of its own everywhere.
+
+    with Box(Limits(), protections()) as box:
+        question = box.start([("cell 1", "def double(x): return 2 * x")])
+        question.call("double", [3])        # 6, or Failed with the reason
+
+Nothing but data comes out of it. Whatever goes wrong in it is a `Failed`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from grading import seccomp, wire
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CHILD = ("child.py", "wire.py", "seccomp.py")
+PACKAGE = "metalearn_book"
+MB = 1 << 20
+
+
+class Failed(Exception):
+    "Student code gave no answer; the text says why, for the student."
+
+
+@dataclass(frozen=True)
+class Limits:
+    "What one question may use."
+
+    seconds: float = 10.0  # for one call, and for loading the cells
+    memory: int = 2048 * MB  # address space of the process
+    resident: int = 1536 * MB  # what is really used, by all processes together
+    processor: int = 60  # seconds of processor time, for a question
+    file: int = 8 * MB  # for a file
+    folder: int = 32 * MB  # for all files
+    output: int = 4 * MB  # printed in one question
+    processes: int = 24
+    start: float = 60.0  # until the imports are done
+
+
+@dataclass(frozen=True)
+class Protections:
+    "What this machine can do against hostile code."
+
+    bubblewrap: tuple[str, ...] | None  # options that worked
+    filter: bool  # of system calls
+    own_user: bool  # each child under a user number that nothing else has
+    missing: tuple[str, ...] = ()  # in words, for the report
+
+
+# ---------------------------------------------------------------- what is possible
+
+
+def _environment() -> dict[str, str]:
+    "Nothing of the grader's own environment goes into the box."
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "Agg",
+    }
+
+
+def _needed() -> list[Path]:
+    "Folders that Python and its libraries stand in."
+    found = [Path("/usr"), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    found += [Path(np.__file__).resolve().parent.parent]
+    found = list(dict.fromkeys(found))
+    return [p for p in found if not any(p != q and p.is_relative_to(q) for q in found)]
+
+
+def _bubblewrap(options: tuple[str, ...], folder: int, root: Path = ROOT) -> list[str]:
+    """The command before the child's own: Python's folders and the package to read,
+    one small empty folder to write, and nothing else of this machine."""
+    command = ["bwrap", *options, "--die-with-parent", "--new-session", "--clearenv"]
+    for name, value in {**_environment(), "HOME": "/home", "TMPDIR": "/home"}.items():
+        command += ["--setenv", name, value]
+    binds, hidden = _needed(), []
+    for path in binds:
+        for above in reversed(path.parents):
+            if not any(above.is_relative_to(b) for b in binds) and above.name:
+                command += ["--perms", "0755", "--dir", str(above)]
+        command += ["--ro-bind", str(path), str(path)]
+        if root.is_relative_to(path):
+            hidden.append(path)
+    for name in ("lib", "lib32", "lib64", "bin", "sbin"):
+        if (path := Path("/") / name).is_symlink():
+            command += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            command += ["--ro-bind", str(path), str(path)]
+    if Path("/etc/ld.so.cache").exists():
+        command += ["--ro-bind", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    if hidden:  # the checkout stands below one of them: cover it
+        command += ["--tmpfs", str(root)]
+        for path in binds:
+            if path.is_relative_to(root):
+                command += ["--ro-bind", str(path), str(path)]
+    for name in CHILD:
+        command += ["--ro-bind", str(HERE / name), f"/grader/{name}"]
+    command += ["--ro-bind-try", str(root / PACKAGE), f"/book/{PACKAGE}"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    sized = ["--perms", "0777", "--size", str(folder), "--tmpfs"]
+    command += [*sized, "/dev/shm", *sized, "/home"]
+    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/home"]
+    return command
+
+
+# as root the child takes a user number of its own, so that its processes are counted;
+# everybody else, and root in a container, gets a name space of users
+WAYS = {
+    "root": (
+        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
+        *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
+    ),
+    "user": ("--unshare-all", "--unshare-user", "--disable-userns"),
+    "plain": ("--unshare-all", "--unshare-user"),
+}
+PROBE = """
+def look():
+    import os, socket, decimal
+    found = {"seen": os.path.exists(%r), "uid": os.getuid()}
+    try:
+        open("mine", "w").write("x"); found["writes"] = True
+    except OSError as e:
+        found["writes"] = str(e)
+    return found
+"""
+
+
+def _own_rights() -> None:
+    "What the grader itself does before it lets anybody in."
+    seccomp.hide_memory()
+    seccomp.adopt_orphans()
+
+
+def _works(protections: Protections) -> dict | None:
+    "What a trial child saw, or None where it does not start."
+    code = PROBE % str(ROOT / "settings.ini")
+    limits = Limits(seconds=20, start=30)
+    try:
+        with Box(limits, protections) as box:
+            return box.start([("probe", code)]).call("look", [])
+    except (Failed, OSError):
+        return None
+
+
+@cache
+def protections(allow_bubblewrap: bool = True) -> Protections:
+    "The strongest box that works here; found once, by trying."
+    _own_rights()
+    root = os.name == "posix" and os.getuid() == 0
+    filtered = _filter_works()
+    lacks = [] if filtered else ["no filter of system calls (needs Linux)"]
+    if allow_bubblewrap and shutil.which("bwrap"):
+        for name, options in WAYS.items():
+            if name == "root" and not root:
+                continue
+            tried = Protections(options, filtered, name == "root")
+            if (seen := _works(tried)) and not seen["seen"] and seen["writes"] is True:
+                return replace(tried, missing=tuple(lacks))
+    lacks.insert(
+        0,
+        "no bubblewrap: student code can read files that its user can read"
+        + ("" if filtered else ", and reach the network"),
+    )
+    if root and _works(tried := Protections(None, filtered, True)):
+        return replace(tried, missing=tuple(lacks))
+    lacks.append("the child runs as the grader's own user, and can write its files")
+    return Protections(None, filtered, False, tuple(lacks))
+
+
+def _filter_works() -> bool:
+    "Tried in a process of its own: some kernels and containers have no such filter."
+    if not seccomp.available():
+        return False
+    code = "import seccomp, sys; sys.exit(0 if seccomp.refuse() else 1)"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=HERE, capture_output=True).returncode == 0
+
+
+# ------------------------------------------------------------------------- the box
+
+
+@dataclass
+class Box:
+    """A child that has imported what the assignment needs, and makes a process for each
+    question. It is started when it is first needed, and again after a failure."""
+
+    limits: Limits
+    protected: Protections
+    preload: tuple[str, ...] = ("numpy",)
+    tensors: bool = False
+    printed: bytes = b""
+    _child: subprocess.Popen | None = None
+    _folder: str | None = None
+    _fds: list[int] = field(default_factory=list)
+    _looked: float = 0.0
+    _uid: int = 0
+
+    def __enter__(self) -> Box:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        "End everything that runs in the box, and remove its folder."
+        if self._child is not None:
+            _end(self._child, self.protected, self._uid)
+            self._child.wait()
+            self._child = None
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+        if self._folder:
+            _remove(self._folder)
+            self._folder = None
+
+    def _open(self) -> None:
+        to_child, give = os.pipe()
+        take, from_child = os.pipe()
+        shown, printed = os.pipe()
+        self._fds = [give, take, shown]
+        self._uid = 0
+        if self.protected.own_user:
+            self._uid = 1_000_000 + secrets.randbelow(1 << 30)
+        if self.protected.bubblewrap is not None:
+            before = _bubblewrap(self.protected.bubblewrap, self.limits.folder)
+            child, folder, path = "/grader/child.py", "/home", ["/book"]
+            environment, cwd = {"PATH": os.environ.get("PATH", "/usr/bin")}, "/"
+        else:
+            before, child, path = [], str(HERE / CHILD[0]), [str(ROOT)]
+            self._folder = folder = tempfile.mkdtemp(prefix="submission-")
+            if self._uid:
+                os.chown(folder, self._uid, self._uid)
+            environment = {**_environment(), "HOME": folder, "TMPDIR": folder}
+            cwd = folder
+        python = str(Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name)
+        if not os.path.exists(python):
+            python = sys.executable
+        command = [*before, python, "-I", "-B", child, str(to_child), str(from_child)]
+        try:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                pass_fds=(to_child, from_child),
+                env=environment,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        finally:
+            for fd in (to_child, from_child, printed):
+                os.close(fd)
+        for fd in self._fds:
+            os.set_blocking(fd, False)
+        limits = {
+            "memory": self.limits.memory,
+            "seconds": self.limits.processor,
+            "file": self.limits.file,
+            "processes": self.limits.processes,
+        }
+        if not self._uid:  # it shares its user's count of processes
+            limits["processes"] += _processes_of(os.getuid())
+        setting = {
+            "uid": self._uid,
+            "folder": folder,
+            "path": path,
+            "preload": list(self.preload),
+            "tensors": self.tensors,
+            "limits": limits,
+        }
+        deadline = time.monotonic() + self.limits.start
+        self._send(setting, deadline)
+        self._printed_now = 0
+        if "ready" not in self._receive(deadline):
+            raise Failed("the child did not start")
+
+    def start(self, cells: list[tuple[str, str]], files: dict | None = None):
+        """A process that has loaded these cells; `Question.problems` says which of them
+        failed. A cell that never ends, or ends the process, is left out."""
+        left, problems = list(cells), {}
+        while True:
+            try:
+                if self._child is None:
+                    self.printed = b""
+                    self._open()
+            except Failed as e:
+                text = self.printed.decode(errors="replace")[-300:]
+                self.close()
+                raise Failed(f"the box could not be opened: {e}. {text}") from None
+            question = Question(self, secrets.token_hex(8), problems)
+            self.printed, self._printed_now = b"", 0
+            try:
+                question.load(left, files or {})
+                return question
+            except Failed as e:
+                self.close()
+                stuck = [c for c in left if c[0] == question.loading]
+                if not stuck:
+                    raise
+                problems[stuck[0][0]] = f"left out: {e}"
+                left.remove(stuck[0])
+
+    # ---- frames, with a deadline
+
+    def _send(self, value, deadline: float) -> None:
+        frame = memoryview(wire.encode(value))
+        while frame:
+            self._wait(self._fds[0], deadline, write=True)
+            try:
+                frame = frame[os.write(self._fds[0], frame[:65536]) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise Failed(self._why()) from None
+
+    def _receive(self, deadline: float):
+        told, data = wire.sizes(self._take(wire.HEAD.size, deadline))
+        value = wire.decode(self._take(told, deadline), self._take(data, deadline))
+        if not isinstance(value, dict):
+            raise wire.BadFrame("no object")
+        return value
+
+    def _take(self, n: int, deadline: float) -> bytes:
+        parts = []
+        while n:
+            self._wait(self._fds[1], deadline)
+            try:
+                part = os.read(self._fds[1], min(n, 1 << 20))
+            except BlockingIOError:
+                continue
+            if not part:
+                raise Failed(self._why())
+            parts.append(part)
+            n -= len(part)
+        return b"".join(parts)
+
+    def _wait(self, fd: int, deadline: float, write: bool = False) -> None:
+        "Until the pipe is ready; meanwhile take what is printed, and watch the memory."
+        while True:
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                raise Failed("the time limit")
+            watched = [self._fds[2]] + ([] if write else [fd])
+            ready, writable, _ = select.select(
+                watched, [fd] if write else [], [], min(rest, 0.1)
+            )
+            if self._fds[2] in ready:
+                self._take_printed()
+            if time.monotonic() - self._looked > 0.1:
+                self._looked = time.monotonic()
+                if _memory(self._child) > self.limits.resident:
+                    raise Failed(
+                        f"more than {self.limits.resident // MB} MB of memory were used"
+                    )
+                if self._folder and _size(self._folder) > self.limits.folder:
+                    raise Failed(
+                        f"files of more than {self.limits.folder // MB} MB were written"
+                    )
+            if fd in ready or fd in writable:
+                return
+
+    def _take_printed(self) -> None:
+        try:
+            part = os.read(self._fds[2], 1 << 16)
+        except BlockingIOError:
+            return
+        if not part:  # it has closed its output; the reading end must not spin
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.close(null)
+            time.sleep(0.01)
+        self._printed_now += len(part)
+        self.printed = (self.printed + part)[:4000]
+        if self._printed_now > self.limits.output:
+            raise Failed(f"more than {self.limits.output // MB} MB were printed")
+
+    def _why(self) -> str:
+        code = self._child.poll()
+        return "the process ended" + (f" with status {code}" if code else "")
+
+
+@dataclass
+class Question:
+    "A process of the box that has loaded the cells, and answers calls."
+
+    box: Box
+    id: str
+    problems: dict[str, str]  # cell -> what went wrong when it was loaded
+    loading: str | None = None
+    over: bool = False
+
+    def load(self, cells: list[tuple[str, str]], files: dict) -> None:
+        started = {"cells": [list(c) for c in cells], "files": files, "id": self.id}
+        deadline = time.monotonic() + self.box.limits.seconds
+        self.box._send(started, deadline)
+        while "loaded" not in (told := self._told(deadline, "loading the cells")):
+            if "loading" in told:
+                self.loading = str(told["loading"])
+            elif "cell" in told:
+                name = str(told["cell"])[:100]
+                self.problems[name] = str(told.get("error"))[:700]
+        self.loading = None
+
+    def call(self, name: str, arguments: list, seconds: float | None = None):
+        "The answer, as plain objects and NumPy arrays; Failed where there is none."
+        if self.over:
+            raise Failed("the process of this question has ended")
+        number = secrets.token_hex(8)
+        asked = {"call": name, "arguments": arguments, "id": number}
+        deadline = time.monotonic() + (seconds or self.box.limits.seconds)
+        told = None
+        try:
+            self.box._send(asked, deadline)
+            told = self._told(deadline, f"{name}(...)")
+        except Failed as e:
+            self._broken(e)
+        if told.get("id") != number:
+            self._broken(Failed(f"{name}(...) wrote something else than an answer"))
+        if "missing" in told:
+            raise Failed(_missing(name, self.problems))
+        if "error" in told:
+            raise Failed(f"{name}(...) raised {str(told['error'])[:700]}")
+        if "answer" not in told:
+            self._broken(Failed(f"{name}(...) wrote something else than an answer"))
+        return told["answer"]
+
+    def _broken(self, error: Failed) -> None:
+        self.over = True
+        self.box.close()
+        raise error
+
+    def _told(self, deadline: float, what: str) -> dict:
+        limit = self.box.limits.seconds
+        try:
+            told = self.box._receive(deadline)
+        except wire.BadFrame as e:
+            raise Failed(f"{what} wrote something else than an answer: {e}") from None
+        except Failed as e:
+            if str(e) == "the time limit":
+                raise Failed(f"{what} took longer than {limit:g} s") from None
+            raise Failed(f"{what}: {e}") from None
+        if "ended" in told:
+            status = told["ended"]
+            how = _ending(status) if isinstance(status, int) else ""
+            raise Failed(f"{what} ended the process{how}")
+        return told
+
+    def end(self) -> None:
+        "Let the process end, so that the next question begins."
+        if self.over or self.box._child is None:
+            return
+        self.over = True
+        deadline = time.monotonic() + 2
+        try:
+            self.box._send({"end": True}, deadline)
+            while True:
+                told = self.box._receive(deadline)
+                if "ended" in told and told.get("id") == self.id:
+                    return
+        except (Failed, wire.BadFrame):
+            self.box.close()
+
+
+def _missing(name: str, problems: dict[str, str]) -> str:
+    text = f"no function {name} is defined in a graded cell"
+    if problems:
+        cell, wrong = next(iter(problems.items()))
+        text += f"; {cell} failed: {wrong}"
+    return text
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f" with status {status}"
+    try:
+        return f" by {signal.Signals(-status).name}"
+    except ValueError:
+        return f" by signal {-status}"
+
+
+# ---------------------------------------------------------------- watch, and end
+
+
+def _table() -> dict[int, tuple[int, int, int]]:
+    "pid -> (parent, user, resident bytes) of every process that can be seen."
+    page, found = os.sysconf("SC_PAGE_SIZE"), {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as f:
+                    told = f.read().rpartition(b")")[2].split()
+                uid = os.stat(f"/proc/{name}").st_uid
+            except OSError:
+                continue
+            found[int(name)] = (int(told[1]), uid, int(told[21]) * page)
+    return found
+
+
+def _below(root: int, table: dict) -> set[int]:
+    "A process and all that descend from it."
+    found, new = set(), {root}
+    while new:
+        found |= new
+        new = {p for p, (parent, *_) in table.items() if parent in new} - found
+    return found
+
+
+def _memory(child: subprocess.Popen) -> int:
+    table = _table()
+    return sum(table[p][2] for p in _below(child.pid, table) if p in table)
+
+
+def _processes_of(uid: int) -> int:
+    "Processes and threads of a user: what a limit on them counts from."
+    n = 0
+    for pid, (_, owner, _) in _table().items():
+        if owner == uid:
+            try:
+                n += len(os.listdir(f"/proc/{pid}/task"))
+            except OSError:
+                n += 1
+    return n
+
+
+def _size(folder: str) -> int:
+    total = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+            except OSError:
+                continue
+    return total
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _end(child: subprocess.Popen, protected: Protections, uid: int) -> None:
+    """End the child and all that it has started. In bubblewrap the end of its first
+    process ends all of them; otherwise they are looked for until none is left."""
+    table = _table()
+    for pid in _below(child.pid, table):
+        _kill(pid)
+    if protected.bubblewrap is not None:
+        return
+    for _ in range(50):
+        table = _table()
+        left = _below(child.pid, table) - {child.pid}
+        if uid:
+            left |= {p for p, (_, owner, _) in table.items() if owner == uid}
+        left -= {child.pid}
+        if not left:
+            return
+        for pid in left:
+            _kill(pid)
+        time.sleep(0.02)
+
+
+def _remove(folder: str) -> None:
+    "Remove a folder, whatever student code has made of its rights."
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            try:
+                os.chmod(os.path.join(path, name), 0o700, follow_symlinks=False)
+            except (OSError, NotImplementedError):
+                pass
+    shutil.rmtree(folder, ignore_errors=True)
