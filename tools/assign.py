@@ -35,6 +35,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 
 from grading import report as reports
 from grading.box import Protections, protections
@@ -177,6 +178,8 @@ class References:
 
 def _animal(name: str, expected: dict, by_name: dict, references, full) -> Iterator:
     assignment, protected = by_name[expected["assignment"]], references.protected
+    if preload := expected.get("preload"):
+        assignment = replace(assignment, preload=tuple(preload))
     if lacking := lacks(expected, protected):
         yield f"zoo: {name}", f"SKIPPED needs {lacking}, which does not work here"
         return
@@ -187,10 +190,11 @@ def _animal(name: str, expected: dict, by_name: dict, references, full) -> Itera
         protected,
         seed=references.seed,
         full=full,
-        seconds=expected.get("seconds", 2.0),
+        seconds=expected.get("seconds", 5.0),
         reference=references(assignment),
     )
-    yield f"zoo: {name} {result.points:g} of {result.of:g}", deserved(result, expected)
+    told = f"zoo: {name} {result.points:g} of {result.of:g}, {result.seconds:.1f} s"
+    yield told, deserved(result, expected)
 
 
 def check(names: list[str], scale: str, bubblewrap: bool) -> int:

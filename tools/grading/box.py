@@ -43,8 +43,8 @@ class Limits:
     "What one question may use."
 
     seconds: float = 10.0  # for one call, and for loading the cells
-    memory: int = 2048 * MB  # address space of the process
-    resident: int = 1536 * MB  # what is really used, by all processes together
+    memory: int = 1536 * MB  # address space of the process
+    resident: int = 768 * MB  # what is really used, by all processes together
     processor: int = 60  # seconds of processor time, for a question
     file: int = 8 * MB  # for a file
     folder: int = 32 * MB  # for all files
@@ -386,9 +386,7 @@ class Box:
             part = os.read(self._fds[2], 1 << 16)
         except BlockingIOError:
             return
-        if not part:  # it has closed its output; the reading end must not spin
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.close(null)
+        if not part:  # nobody can print any more
             time.sleep(0.01)
         self._printed_now += len(part)
         self.printed = (self.printed + part)[:4000]

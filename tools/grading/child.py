@@ -25,6 +25,7 @@ import seccomp
 import wire
 
 sys.path.pop(0)
+_exit = os._exit  # student code may put something else in its place
 
 
 class Pipe:
@@ -36,7 +37,7 @@ class Pipe:
         while n:
             part = os.read(self.fd_in, min(n, 1 << 20))
             if not part:
-                os._exit(0)  # the grader has gone
+                _exit(0)  # the grader has gone
             parts.append(part)
             n -= len(part)
         return b"".join(parts)
@@ -155,7 +156,7 @@ def answer_one_question(pipe: Pipe, start: dict, setting: dict) -> None:
     while True:
         asked = pipe.receive()
         if "end" in asked:
-            os._exit(0)
+            _exit(0)
         reply = student.call(asked["call"], asked["arguments"], asked["id"])
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -187,7 +188,7 @@ def main(fd_in: int, fd_out: int) -> None:
             try:
                 answer_one_question(pipe, start, setting)
             finally:
-                os._exit(70)
+                _exit(70)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         pipe.send({"ended": status, "id": start["id"]})
 

@@ -3,9 +3,9 @@ that are graded.
 
 Marks, each on the first line of a code cell: `#| graded` (run by the grader),
 `#| check NAME` (visible asserts of a question), `#| instructor` (not in the student's
-notebook). What stands between `### BEGIN SOLUTION` and `### END SOLUTION` is replaced
-by a line that says that it is missing; in Markdown, between `<!-- BEGIN SOLUTION -->` and
-`<!-- END SOLUTION -->`.
+notebook). In code a line that says that something is missing replaces what stands
+between `### BEGIN SOLUTION` and `### END SOLUTION`; in Markdown the marks are comments
+of HTML, `<!-- BEGIN SOLUTION -->`.
 """
 
 from __future__ import annotations
