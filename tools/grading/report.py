@@ -51,7 +51,8 @@ def gradescope(result: Result) -> dict:
 def _cell(value) -> str:
     "For a table: what a spreadsheet would take for a formula is made a text."
     text = clean(str(value), 300).replace("\n", " ")
-    return "'" + text if text[:1] in "=+-@\t" and not _number(text) else text
+    risky = text.startswith(("=", "+", "-", "@", "\t")) and not _number(text)
+    return "'" + text if risky else text
 
 
 def _number(text: str) -> bool:
