@@ -8,6 +8,7 @@ import numpy as np
 from grading import questions as q
 
 PRELOAD = ("numpy",)
+PARTS = ("split_classes", "clean_rows", "sample_episode")
 WORDS = "pay book find lost card bill song rain road tea milk note desk lamp".split()
 
 
@@ -186,7 +187,7 @@ def order_chance(ask, rng):
         q.require(close, f"order_chance(...): expected {want:.4g}, got {got:.4g}")
 
 
-@q.question("fair_episodes", 3, "5. The repair", "Question 5, its hint, and 4")
+@q.question("fair_episodes", 3, "5. The repair", "Question 5, its hint, and 4", PARTS)
 def fair_episodes(ask, rng):
     orders = []
     for seed in seeds(rng, ask.draws(6, 20)):

@@ -4,6 +4,7 @@ from grading import questions as q
 
 PRELOAD = ("numpy",)
 KEYS = "W", "b", "v", "c"
+BACK = ("gradient", "inner_loop", "hessian_vector")
 
 
 def weights(rng, d, m, scale=1.0):
@@ -37,7 +38,9 @@ def gradient(ask, rng):
         ask.same("gradient", theta, x, y)
 
 
-@q.question("inner_loop", 2, "3. The inner loop", "Question 3, Eq. (A2-2)")
+@q.question(
+    "inner_loop", 2, "3. The inner loop", "Question 3, Eq. (A2-2)", ("gradient",)
+)
 def inner_loop(ask, rng):
     for steps in (0, 1, *rng.integers(2, 7, size=ask.draws(1, 4)).tolist()):
         theta, _, support, _ = drawn(rng)
@@ -45,7 +48,11 @@ def inner_loop(ask, rng):
 
 
 @q.question(
-    "hessian_vector", 4, "4. The Hessian times a vector", "Question 4, Eq. (A2-3)"
+    "hessian_vector",
+    4,
+    "4. The Hessian times a vector",
+    "Question 4, Eq. (A2-3)",
+    ("gradient",),
 )
 def hessian_vector(ask, rng):
     for _ in range(ask.draws(3, 8)):
@@ -53,21 +60,27 @@ def hessian_vector(ask, rng):
         ask.same("hessian_vector", theta, x, y, u)
 
 
-@q.question("meta_gradient", 4, "5. The meta-gradient", "Question 5, Eq. (A2-4)")
+@q.question("meta_gradient", 4, "5. The meta-gradient", "Question 5, Eq. (A2-4)", BACK)
 def meta_gradient(ask, rng):
     for steps in (0, 1, *rng.integers(2, 6, size=ask.draws(2, 6)).tolist()):
         theta, _, support, query = drawn(rng)
         ask.same("meta_gradient", theta, support, query, rate(rng), steps)
 
 
-@q.question("first_order", 1, "6. What first order drops", "Question 6")
+@q.question("first_order", 1, "6. What first order drops", "Question 6", BACK[:2])
 def first_order(ask, rng):
     for steps in rng.integers(1, 6, size=ask.draws(2, 6)).tolist():
         theta, _, support, query = drawn(rng)
         ask.same("first_order", theta, support, query, rate(rng), steps)
 
 
-@q.question("outer_slope", 2, "7. A proof by finite differences", "Question 7")
+@q.question(
+    "outer_slope",
+    2,
+    "7. A proof by finite differences",
+    "Question 7",
+    ("loss", "inner_loop"),
+)
 def outer_slope(ask, rng):
     # with a coarse eps a one-sided difference is far off, a central one is not; that
     # the answer comes from differences shows at an eps where these are visibly wrong
@@ -77,7 +90,7 @@ def outer_slope(ask, rng):
         ask.same("outer_slope", *args, rtol=1e-3 if eps < 0.1 else 2e-4)
 
 
-@q.question("rate_gradient", 3, "8. The gradient of the inner rate", "Eq. (A2-5)")
+@q.question("rate_gradient", 3, "8. The gradient of the inner rate", "Eq. (A2-5)", BACK)
 def rate_gradient(ask, rng):
     for steps in (0, 1, *rng.integers(2, 6, size=ask.draws(2, 6)).tolist()):
         theta, _, support, query = drawn(rng)

@@ -4,6 +4,7 @@ import numpy as np
 from grading import questions as q
 
 PRELOAD = ("numpy", "torch")
+DIRECTIONS = ("maml_gradient", "fomaml_gradient", "reptile_direction")
 TENSORS = True  # arrays arrive at the student's functions as PyTorch tensors
 
 
@@ -86,19 +87,19 @@ def maml_gradient(ask, rng):
         ask.same("maml_gradient", *drawn(rng))
 
 
-@q.question("fomaml_gradient", 2, "4a. First-order MAML", "Question 4a")
+@q.question("fomaml_gradient", 2, "4a. First-order MAML", "Question 4a", ("adapt",))
 def fomaml_gradient(ask, rng):
     for _ in range(ask.draws(3, 8)):
         ask.same("fomaml_gradient", *drawn(rng))
 
 
-@q.question("reptile_direction", 2, "4b. Reptile", "Question 4b")
+@q.question("reptile_direction", 2, "4b. Reptile", "Question 4b", ("adapt",))
 def reptile_direction(ask, rng):
     for _ in range(ask.draws(3, 8)):
         ask.same("reptile_direction", *drawn(rng))
 
 
-@q.question("meta_train", 3, "5. Train", "Question 5 and its hint")
+@q.question("meta_train", 3, "5. Train", "Question 5 and its hint", DIRECTIONS)
 def meta_train(ask, rng):
     for _ in range(ask.draws(1, 3)):
         for method in ("maml", "fomaml", "reptile"):
@@ -123,7 +124,13 @@ def quadratic_directions(ask, rng):
         ask.same("quadratic_directions", *quadratic(rng, d), rate, steps)
 
 
-@q.question("first_wrong_rate", 2, "6b. The first wrong rate", "Question 6, its hint")
+@q.question(
+    "first_wrong_rate",
+    2,
+    "6b. The first wrong rate",
+    "Question 6, its hint",
+    ("quadratic_directions",),
+)
 def first_wrong_rate(ask, rng):
     for _ in range(ask.draws(8, 20)):
         args = quadratic(rng, int(rng.integers(1, 4)))
@@ -137,7 +144,7 @@ def interval(ask, rng):
         ask.same("interval", rng.normal(3, 2, size=n).tolist())
 
 
-@q.question("paired", 1, "7b. Paired runs", "Question 7b")
+@q.question("paired", 1, "7b. Paired runs", "Question 7b", ("interval",))
 def paired(ask, rng):
     for n in (2, 3, 8):
         a, b = rng.normal(size=(2, n)).tolist()

@@ -32,6 +32,7 @@ ROOT = HERE.parent.parent
 CHILD = ("child.py", "wire.py", "seccomp.py")
 PACKAGE = "metalearn_book"
 MB = 1 << 20
+MOST_LENT = 2000  # calls of borrowed functions in a question
 
 
 class Failed(Exception):
@@ -296,7 +297,12 @@ class Box:
         if "ready" not in self._receive(deadline):
             raise Failed("the child did not start")
 
-    def start(self, cells: list[tuple[str, str]], files: dict | None = None):
+    def start(
+        self,
+        cells: list[tuple[str, str]],
+        files: dict | None = None,
+        lend: dict | None = None,  # functions that are answered from outside the box
+    ) -> Question:
         """A process that has loaded these cells; `Question.problems` says which of them
         failed. A cell that never ends, or ends the process, is left out."""
         left, problems = list(cells), {}
@@ -309,7 +315,7 @@ class Box:
                 text = self.printed.decode(errors="replace")[-300:]
                 self.close()
                 raise Failed(f"the box could not be opened: {e}. {text}") from None
-            question = Question(self, secrets.token_hex(8), problems)
+            question = Question(self, secrets.token_hex(8), problems, lend or {})
             self.printed, self._printed_now = b"", 0
             try:
                 question.load(left, files or {})
@@ -405,11 +411,14 @@ class Question:
     box: Box
     id: str
     problems: dict[str, str]  # cell -> what went wrong when it was loaded
+    lend: dict = field(default_factory=dict)  # name -> function(arguments)
+    lent: int = 0
     loading: str | None = None
     over: bool = False
 
     def load(self, cells: list[tuple[str, str]], files: dict) -> None:
         started = {"cells": [list(c) for c in cells], "files": files, "id": self.id}
+        started["borrow"] = list(self.lend)
         deadline = time.monotonic() + self.box.limits.seconds
         self.box._send(started, deadline)
         while "loaded" not in (told := self._told(deadline, "loading the cells")):
@@ -430,7 +439,8 @@ class Question:
         told = None
         try:
             self.box._send(asked, deadline)
-            told = self._told(deadline, f"{name}(...)")
+            while "borrow" in (told := self._told(deadline, f"{name}(...)")):
+                self.box._send(self._answer(told, name), deadline)
         except Failed as e:
             self._broken(e)
         if told.get("id") != number:
@@ -442,6 +452,19 @@ class Question:
         if "answer" not in told:
             self._broken(Failed(f"{name}(...) wrote something else than an answer"))
         return told["answer"]
+
+    def _answer(self, told: dict, caller: str) -> dict:
+        "What a borrowed function answers; too many calls end the question."
+        name, self.lent = told.get("borrow"), self.lent + 1
+        if not isinstance(name, str) or name not in self.lend or told.get("named"):
+            return {"refused": f"pass the arguments of {name!s:.40} by their places"}
+        if self.lent > MOST_LENT:
+            raise Failed(f"{caller}(...) called other functions {MOST_LENT} times")
+        arguments = told.get("arguments")
+        try:
+            return {"lent": self.lend[name](arguments)}
+        except Failed as e:
+            return {"refused": str(e)[:300]}
 
     def _broken(self, error: Failed) -> None:
         self.over = True

@@ -34,11 +34,25 @@ class Question:
     test: Callable
     title: str = ""
     hint: str = ""  # the section to read again
+    needs: tuple[str, ...] = ()  # functions of earlier questions that answers may call
 
 
-def question(name: str, points: float, title: str = "", hint: str = "") -> Callable:
-    "Make a hidden test of a function `test(ask, rng)`; it raises `Wrong`, or passes."
-    return lambda test: Question(name, float(points), test, title or name, hint)
+def question(
+    name: str,
+    points: float,
+    title: str = "",
+    hint: str = "",
+    needs: tuple[str, ...] = (),
+) -> Callable:
+    """Make a hidden test of a function `test(ask, rng)`; it raises `Wrong`, or passes.
+
+    needs: where the answer is wrong, it is tried once more with the reference's answers
+    in place of the student's functions of these names, so that a fault in an earlier
+    question costs nothing here.
+    """
+    return lambda test: Question(
+        name, float(points), test, title or name, hint, tuple(needs)
+    )
 
 
 def require(true, message: str) -> None:
