@@ -253,8 +253,10 @@ def submissions(path: Path) -> dict[str, Path]:
     found = {p.stem if p.is_file() else p.name: p for p in [*single, *folders]}
     if not found:
         raise ValueError(f"{path} holds no notebook and no folder with one")
-    if len(found) < len(single) + len(folders):
-        raise ValueError(f"{path} holds a notebook and a folder of the same name")
+    if "grades.csv" in found or len(found) < len(single) + len(folders):
+        raise ValueError(
+            f"{path} has two submissions of one name, or one called grades.csv"
+        )
     return found
 
 
@@ -319,7 +321,8 @@ def grade_all(
         try:
             for done in as_completed([pool.submit(one, *job) for job in todo]):
                 key, r = done.result()
-                print(f"{key}: {r.points:g} of {r.of:g}, {r.seconds:.1f} s", flush=True)
+                told = f"{r.points:g} of {r.of:g}, {r.seconds:.1f} s"
+                print(f"{reports.clean(key, 80)}: {told}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -44,13 +44,15 @@ class Limits:
     "What one question may use."
 
     seconds: float = 10.0  # for one call, and for loading the cells
+    total: float = 60.0  # for all calls of a question
+    submission: float = 600.0  # for all questions; the rest gets no answer
     memory: int = 1536 * MB  # address space of the process
     resident: int = 768 * MB  # what is really used, by all processes together
     processor: int = 60  # seconds of processor time, for a question
     file: int = 8 * MB  # for a file
     folder: int = 32 * MB  # for all files
     output: int = 4 * MB  # printed in one question
-    processes: int = 24
+    processes: int = 12  # and threads
     start: float = 60.0  # until the imports are done
 
 
@@ -216,6 +218,7 @@ class Box:
     _fds: list[int] = field(default_factory=list)
     _looked: float = 0.0
     _uid: int = 0
+    _began: float = 0.0
 
     def __enter__(self) -> Box:
         return self
@@ -306,7 +309,10 @@ class Box:
         """A process that has loaded these cells; `Question.problems` says which of them
         failed. A cell that never ends, or ends the process, is left out."""
         left, problems = list(cells), {}
+        self._began = self._began or time.monotonic()
         while True:
+            if time.monotonic() - self._began > self.limits.submission:
+                raise Failed(f"no time was left after {self.limits.submission:g} s")
             try:
                 if self._child is None:
                     self.printed = b""
@@ -415,18 +421,22 @@ class Question:
     lent: int = 0
     loading: str | None = None
     over: bool = False
+    until: float = 0.0  # when the time of the question is over
 
     def load(self, cells: list[tuple[str, str]], files: dict) -> None:
         started = {"cells": [list(c) for c in cells], "files": files, "id": self.id}
         started["borrow"] = list(self.lend)
+        names = {name for name, _ in cells}
         deadline = time.monotonic() + self.box.limits.seconds
+        self.until = time.monotonic() + self.box.limits.total
         self.box._send(started, deadline)
         while "loaded" not in (told := self._told(deadline, "loading the cells")):
             if "loading" in told:
                 self.loading = str(told["loading"])
             elif "cell" in told:
-                name = str(told["cell"])[:100]
-                self.problems[name] = str(told.get("error"))[:700]
+                name = told["cell"]
+                if isinstance(name, str) and name in names:
+                    self.problems[name] = str(told.get("error"))[:700]
         self.loading = None
 
     def call(self, name: str, arguments: list, seconds: float | None = None):
@@ -435,8 +445,11 @@ class Question:
             raise Failed("the process of this question has ended")
         number = secrets.token_hex(8)
         asked = {"call": name, "arguments": arguments, "id": number}
-        deadline = time.monotonic() + (seconds or self.box.limits.seconds)
-        told = None
+        now, told = time.monotonic(), None
+        deadline = min(now + (seconds or self.box.limits.seconds), self.until)
+        if now >= self.until:
+            limit = self.box.limits.total
+            self._broken(Failed(f"the calls of {name} took longer than {limit:g} s"))
         try:
             self.box._send(asked, deadline)
             while "borrow" in (told := self._told(deadline, f"{name}(...)")):
@@ -473,6 +486,8 @@ class Question:
 
     def _told(self, deadline: float, what: str) -> dict:
         limit = self.box.limits.seconds
+        if time.monotonic() + limit > self.until:
+            limit = self.box.limits.total
         try:
             told = self.box._receive(deadline)
         except wire.BadFrame as e:

@@ -191,6 +191,7 @@ def main(fd_in: int, fd_out: int) -> None:
         become(setting["uid"])
         seccomp.end_with_parent()  # a change of user takes it back
     seccomp.drop_rights()
+    seccomp.hide_memory()  # also from the processes that it makes
     os.chdir(setting["folder"])
     sys.path[:0] = [setting["folder"], *setting["path"]]
     for name in setting["preload"]:

@@ -18,7 +18,7 @@ import numpy as np
 from grading import questions as q
 from grading import wire
 from grading.box import MB, Box, Failed, Limits, Protections
-from grading.student import Submission, cells_of, read, submission
+from grading.student import Submission, cells_of, parts, read, submission
 
 PRIVATE = "METALEARN_HIDDEN"  # a folder with <assignment>/hidden.py of one's own
 NUMPY = Limits()
@@ -233,9 +233,7 @@ def digest(assignment: Assignment, path: Path) -> str:
     here = Path(__file__).resolve().parent
     paths = [assignment.hidden, assignment.folder / "solution.ipynb"]
     paths += sorted(here.glob("*.py"))
-    paths += (
-        sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    )
+    paths += parts(path)
     for p in paths:
         found.update(p.name.encode() + b"\0" + p.read_bytes() + b"\0")
     return found.hexdigest()[:20]

@@ -30,7 +30,7 @@ STUB = (
     "\\1# YOUR CODE HERE\n"
     '\\1raise NotImplementedError("replace this line by your solution")\n'
 )
-MOST = 2 << 20  # bytes of a submission
+MOST_FILE, MOST_CODE = 32 << 20, 1 << 20  # bytes of a notebook, and of all code
 
 
 def assignments(folder: Path = FOLDER) -> list[Path]:
@@ -117,9 +117,17 @@ def cells_of(nb: dict, marks: tuple[str, ...] = ("graded",)) -> list[tuple[str, 
     return found
 
 
+def parts(path: Path) -> list[Path]:
+    "The files of a submission that count: notebooks and .py files, and no links."
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and not p.is_symlink())
+        return [p for p in files if p.suffix in (".ipynb", ".py") and p.name[0] != "."]
+    return [path]
+
+
 def _text(path: Path) -> str:
-    if path.stat().st_size > MOST:
-        raise ValueError(f"{path.name} is larger than {MOST >> 20} MB")
+    if path.stat().st_size > MOST_FILE:
+        raise ValueError(f"{path.name} is larger than {MOST_FILE >> 20} MB")
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -130,10 +138,7 @@ def submission(path: Path) -> Submission:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no {path}")
-    files = (
-        sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    )
-    files = [p for p in files if p.suffix in (".ipynb", ".py") and not p.is_symlink()]
+    files = parts(path)
     notebooks = [p for p in files if p.suffix == ".ipynb"]
     if not files or len(notebooks) > 1:
         raise ValueError(
@@ -154,4 +159,6 @@ def submission(path: Path) -> Submission:
     last = "adapters.py" if "adapters.py" in code else next(iter(code), None)
     if last and (last == "adapters.py" or not notebooks):
         cells.append((last, code[last]))
+    if sum(len(c) for _, c in cells) + sum(map(len, code.values())) > MOST_CODE:
+        raise ValueError(f"{path.name} holds more than {MOST_CODE >> 20} MB of code")
     return Submission(cells, code, assignment)
