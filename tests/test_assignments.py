@@ -220,6 +220,9 @@ def look(folders):
             pass
     return {"here": os.listdir("."), "written": written, "cwd": os.getcwd()}
 def see(path): return os.path.exists(path)
+def book():
+    from metalearn_book.data import files
+    return "imported " + files.__file__
 def processes(): return [p for p in os.listdir("/proc") if p.isdigit()]
 """
     folders = ["/", "/usr", "/tmp", "/dev", "/book", "/grader", "/proc", str(ROOT)]
@@ -230,6 +233,7 @@ def processes(): return [p for p in os.listdir("/proc") if p.isdigit()]
         for path in ("assignments", "tests", "settings.ini", "tools/assign.py"):
             assert not question.call("see", [str(ROOT / path)])
         assert question.call("see", ["/book/metalearn_book/__init__.py"])
+        assert "imported" in question.call("book", []), "the package is at hand"
         assert len(question.call("processes", [])) < 6
 
 
@@ -261,7 +265,7 @@ def thread():
             "fork run execute network local pair kill shared memory trace"
         ).split():
             said = failing(question, name)
-            assert "Operation not permitted" in said, said
+            assert "PermissionError" in said, said
         assert question.call("thread", []) == [1], "a thread may be made"
 
 
