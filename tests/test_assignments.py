@@ -283,14 +283,42 @@ def test_the_filter_is_well_formed():
 
 def test_time_of_a_question_and_of_a_submission(strongest):
     code = "import time\ndef wait(s): time.sleep(s); return s"
-    with Box(Limits(seconds=2, total=2.5, submission=4), strongest) as box:
+    with Box(Limits(seconds=2, total=2.5), strongest) as box:
         question = box.start([("c", code)])
         assert question.call("wait", [1.5]) == 1.5
         assert "took longer than 2.5 s" in failing(question, "wait", 1.5)
         assert box.start([("c", code)]).call("wait", [0]) == 0, "the next one has time"
-        time.sleep(2)
-        with pytest.raises(Failed, match="no time was left after 4 s"):
+    with Box(Limits(submission=1), strongest) as box:
+        box.start([("c", code)]).end()
+        time.sleep(1)
+        with pytest.raises(Failed, match="no time was left after 1 s"):
             box.start([("c", code)])
+
+
+def test_a_busy_machine_costs_no_time(strongest, monkeypatch):
+    "A child that wants to run and has not had its share of the processor gets more."
+    code = "def spin():\n    while True: pass"
+    with Box(Limits(seconds=1), strongest) as box:
+        question = box.start([("c", code)])
+        there = box._tree()
+        busy = [p._replace(state="R", seconds=0.0) for p in there]
+        monkeypatch.setattr(Box, "_tree", lambda self: busy)
+        began = time.monotonic()
+        box._allow(0.2)
+        assert all(box._starved() for _ in range(8)) and not box._starved()
+        monkeypatch.setattr(Box, "_tree", lambda self: there)
+        box._allow(0.2)
+        monkeypatch.setattr(
+            Box,
+            "_tree",
+            lambda self: [p._replace(state="R", seconds=p.seconds + 1) for p in there],
+        )
+        assert not box._starved(), "it has had its share"
+        monkeypatch.setattr(
+            Box, "_tree", lambda self: [p._replace(state="S") for p in there]
+        )
+        assert not box._starved(), "it waits of its own will"
+        assert time.monotonic() - began < 60 and not question.over
 
 
 def test_nothing_is_left_running(strongest):

@@ -224,6 +224,7 @@ class Box:
     _uid: int = 0
     _began: float = 0.0
     _asked: tuple[float, float] = (0.0, 0.0)  # processor time then, and time allowed
+    _known: list[int] = field(default_factory=list)  # numbers of its processes
     _extra: float = 0.0  # seconds that a busy machine has cost the child
 
     def __enter__(self) -> Box:
@@ -327,6 +328,7 @@ class Box:
                 text = self.printed.decode(errors="replace")[-300:]
                 self.close()
                 raise Failed(f"the box could not be opened: {e}. {text}") from None
+            self._known = []
             question = Question(self, secrets.token_hex(8), problems, lend or {})
             self.printed, self._printed_now = b"", 0
             try:
@@ -342,9 +344,24 @@ class Box:
 
     # ---- frames, with a deadline
 
+    def _tree(self) -> list[Process]:
+        """The processes of the box. While a question is answered none can be added,
+        where system calls are filtered: then only those that are known are looked at.
+        """
+        if self._child is None:
+            return []
+        if self._known and self.protected.filter:
+            found = [_process(n) for n in self._known]
+            return [p for p in found if p is not None]
+        table = _table()
+        return [table[n] for n in _below(self._child.pid, table) if n in table]
+
+    def _know(self) -> None:
+        self._known = list(_below(self._child.pid, _table()))
+
     def _allow(self, seconds: float) -> float:
         "The deadline of what begins now."
-        used = sum(p.seconds for p in _tree(self._child)) if self._child else 0.0
+        used = sum(p.seconds for p in self._tree())
         self._asked, self._extra = (used, seconds), 0.0
         return time.monotonic() + seconds
 
@@ -352,7 +369,7 @@ class Box:
         """Does the child want to run, and has had less processor time than it is
         allowed? Then the machine is busy, and it gets more time by the clock."""
         used, seconds = self._asked
-        there = _tree(self._child)
+        there = self._tree()
         wants = any(p.state in "RD" for p in there)
         less = sum(p.seconds for p in there) - used < seconds
         if self._extra < MOST_EXTRA * seconds and wants and less:
@@ -408,7 +425,8 @@ class Box:
                 self._take_printed()
             if time.monotonic() - self._looked > 0.1:
                 self._looked = time.monotonic()
-                if _memory(self._child) > self.limits.resident:
+                used = sum(p.memory for p in self._tree())
+                if used > self.limits.resident:
                     raise Failed(
                         f"more than {self.limits.resident // MB} MB of memory were used"
                     )
@@ -464,6 +482,7 @@ class Question:
                 if isinstance(name, str) and name in names:
                     self.problems[name] = str(told.get("error"))[:700]
         self.loading = None
+        self.box._know()
 
     def call(self, name: str, arguments: list, seconds: float | None = None):
         "The answer, as plain objects and NumPy arrays; Failed where there is none."
@@ -573,21 +592,26 @@ class Process(NamedTuple):
     seconds: float  # of the processor
 
 
+PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+
+def _process(number: int) -> Process | None:
+    try:
+        with open(f"/proc/{number}/stat", "rb") as f:
+            told = f.read().rpartition(b")")[2].split()
+        user = os.stat(f"/proc/{number}").st_uid
+    except OSError:
+        return None
+    seconds = (int(told[11]) + int(told[12])) / TICK
+    memory, state = int(told[21]) * PAGE, told[0].decode()
+    return Process(int(told[1]), user, memory, state, seconds)
+
+
 def _table() -> dict[int, Process]:
     "Every process that can be seen, by number."
-    page, tick, found = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK"), {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as f:
-                    told = f.read().rpartition(b")")[2].split()
-                uid = os.stat(f"/proc/{name}").st_uid
-            except OSError:
-                continue
-            seconds = (int(told[11]) + int(told[12])) / tick
-            memory, state = int(told[21]) * page, told[0].decode()
-            found[int(name)] = Process(int(told[1]), uid, memory, state, seconds)
-    return found
+    names = os.listdir("/proc") if os.path.isdir("/proc") else []
+    found = {int(n): _process(int(n)) for n in names if n.isdigit()}
+    return {n: p for n, p in found.items() if p is not None}
 
 
 def _below(root: int, table: dict[int, Process]) -> set[int]:
@@ -597,15 +621,6 @@ def _below(root: int, table: dict[int, Process]) -> set[int]:
         found |= new
         new = {n for n, p in table.items() if p.parent in new} - found
     return found
-
-
-def _tree(child: subprocess.Popen) -> list[Process]:
-    table = _table()
-    return [table[n] for n in _below(child.pid, table) if n in table]
-
-
-def _memory(child: subprocess.Popen) -> int:
-    return sum(p.memory for p in _tree(child))
 
 
 def _processes_of(uid: int) -> int:
