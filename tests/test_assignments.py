@@ -644,6 +644,26 @@ def test_a_solution_that_fails_is_a_mistake_of_the_assignment(tmp_path, stronges
         grading.grade(a, submitted(tmp_path, "def f(): return 1"), strongest)
 
 
+def test_a_reference_serves_longer_than_a_question(tmp_path, strongest, monkeypatch):
+    "Through a whole class, and also after student arguments have broken it."
+    brief = Limits(seconds=3, total=1, submission=1)
+    monkeypatch.setattr(grading, "NUMPY", brief)
+    code = "import os\ndef f(x):\n    if x < 0: os._exit(1)\n    return x + 1"
+    a = small(tmp_path, '@q.question("f", 1)\ndef f(ask, rng): ask.same("f", 1)', code)
+    reference = grading.Reference(a, strongest)
+    try:
+        assert reference("f", [1]) == 2
+        time.sleep(1.2)
+        assert reference("f", [2]) == 3
+        with pytest.raises(Failed, match="ended the process"):
+            reference.lend("f", 2.0, [-1])
+        assert reference.lend("f", 2.0, [3]) == 4 and reference("f", [4]) == 5
+        with pytest.raises(RuntimeError):
+            reference("f", [-1])
+    finally:
+        reference.close()
+
+
 def test_an_answer_that_the_test_does_not_expect(tmp_path, strongest):
     hidden = '@q.question("f", 1)\ndef f(ask, rng): q.require(ask("f") > 1, "small")'
     a = small(tmp_path, hidden, "def f(): return 2")

@@ -85,7 +85,7 @@ def _solved(assignment: Assignment, protected: Protections, full: bool) -> Itera
     )
     reference = Reference(assignment, protected)
     # what is run here is the project's own, so that one box serves for all of it
-    box = open_box(assignment, protected, seconds=60.0)
+    box = open_box(assignment, protected, seconds=60.0, total=600.0)
     try:
         seed = secrets.randbits(63)
         args = dict(seed=seed, full=full, reference=reference, box=box)
