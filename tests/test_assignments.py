@@ -237,6 +237,12 @@ def processes(): return [p for p in os.listdir("/proc") if p.isdigit()]
         assert len(question.call("processes", [])) < 6
 
 
+def test_a_box_in_which_private_tests_can_be_seen_is_not_taken(bubblewrap, monkeypatch):
+    monkeypatch.setenv(grading.PRIVATE, "/usr/lib")  # in every box, for Python
+    found = protections.__wrapped__()
+    assert found.bubblewrap is None and "no bubblewrap" in found.missing[0]
+
+
 def test_system_calls_are_refused(filtered):
     code = """
 import ctypes, os, signal, socket, subprocess

@@ -18,10 +18,9 @@ import numpy as np
 
 from grading import questions as q
 from grading import wire
-from grading.box import MB, Box, Failed, Limits, Protections
+from grading.box import MB, PRIVATE, Box, Failed, Limits, Protections
 from grading.student import Submission, cells_of, parts, read, submission
 
-PRIVATE = "METALEARN_HIDDEN"  # a folder with <assignment>/hidden.py of one's own
 NUMPY = Limits()
 TORCH = Limits(memory=8192 * MB, resident=3072 * MB)
 
