@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, notebook
 from grading import grade as grading
+from grading import box as boxes
 from grading import questions as q
 from grading import report, seccomp, student, wire
 from grading.box import Box, Failed, Limits, Protections, protections
@@ -302,29 +303,50 @@ def test_time_of_a_question_and_of_a_submission(strongest):
 
 
 def test_a_busy_machine_costs_no_time(strongest, monkeypatch):
-    "A child that wants to run and has not had its share of the processor gets more."
+    "What a child waits for a processor is made up for, and no more than a few times."
     code = "def spin():\n    while True: pass"
-    with Box(Limits(seconds=1), strongest) as box:
-        question = box.start([("c", code)])
-        there = box._tree()
-        busy = [p._replace(state="R", seconds=0.0) for p in there]
-        monkeypatch.setattr(Box, "_tree", lambda self: busy)
-        began = time.monotonic()
-        box._allow(0.2)
-        assert all(box._starved() for _ in range(8)) and not box._starved()
-        monkeypatch.setattr(Box, "_tree", lambda self: there)
-        box._allow(0.2)
-        monkeypatch.setattr(
-            Box,
-            "_tree",
-            lambda self: [p._replace(state="R", seconds=p.seconds + 1) for p in there],
-        )
-        assert not box._starved(), "it has had its share"
-        monkeypatch.setattr(
-            Box, "_tree", lambda self: [p._replace(state="S") for p in there]
-        )
-        assert not box._starved(), "it waits of its own will"
-        assert time.monotonic() - began < 60 and not question.over
+    with Box(Limits(seconds=1, patience=3), strongest) as box:
+        box.start([("c", code)])
+        waited = [0.0]
+        monkeypatch.setattr(Box, "_delay", lambda self: waited[0])
+        box._allow(1.0)
+        assert not box._starved(), "it has had its share, or waits of its own will"
+        waited[0] = 0.5
+        assert box._starved() and box._extra == 0.5 and not box._starved()
+        waited[0] = 50.0
+        assert box._starved() and box._extra == 3.0 and not box._starved()
+        assert box._make_up() == 3.0 and box._granted == 3.0
+        box._granted = 1000.0
+        box._allow(1.0)
+        waited[0] = 51.0
+        assert not box._starved(), "a submission can't go on for ever"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="looks there")
+def test_what_a_process_waits_for_is_found():
+    "Two processes that want one processor wait for each other."
+    command = [sys.executable, "-c", "while True: pass"]
+    one = min(os.sched_getaffinity(0))
+    both = [
+        subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, [one]))
+        for _ in "ab"
+    ]
+    try:
+        time.sleep(1)
+        assert sum(boxes._waited(p.pid) for p in both) > 0.3
+    finally:
+        for p in both:
+            p.kill()
+            p.wait()
+    assert boxes._waited(2**30) == 0
+
+
+def test_many_time_limits_make_the_next_ones_short(strongest):
+    code = "import time\ndef wait(): time.sleep(9)"
+    with Box(Limits(seconds=0.4), strongest) as box:
+        for _ in range(boxes.MANY_SLOW):
+            assert "longer than 0.4 s" in failing(box.start([("c", code)]), "wait")
+        assert "longer than 0.1 s" in failing(box.start([("c", code)]), "wait")
 
 
 def test_nothing_is_left_running(strongest):
@@ -747,14 +769,43 @@ def test_the_table_is_harmless():
 def test_what_is_found_in_a_folder(tmp_path):
     for name in ("b.ipynb", "a.ipynb", ".hidden.ipynb", "_x.ipynb", "notes.txt"):
         (tmp_path / name).write_text("{}")
-    (tmp_path / "c").mkdir()
-    assert list(assign.submissions(tmp_path)) == ["a", "b", "c"]
+    for name in ("c", "figures", "a", "h.ipynb", "grades.csv"):
+        (tmp_path / name).mkdir()
+    for name in ("c", "a", "h.ipynb"):
+        (tmp_path / name / "code.py").write_text("")
+    found = assign.submissions(tmp_path)
+    assert sorted(found) == ["a", "a.ipynb", "b", "c", "h.ipynb"]
+    assert found["a.ipynb"].is_file() and found["a"].is_dir()
     assert list(assign.submissions(tmp_path / "a.ipynb")) == ["a"]
-    (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="one name"):
-        assign.submissions(tmp_path)
     with pytest.raises(ValueError, match="holds no notebook"):
-        assign.submissions(tmp_path / "c")
+        assign.submissions(tmp_path / "figures")
+
+
+def test_a_notebook_with_figures_beside_it_is_one_submission(tmp_path, monkeypatch):
+    (tmp_path / "ann.ipynb").write_text("{}")
+    (tmp_path / "figures").mkdir()
+    assert assign.submissions(tmp_path) == {"ann": tmp_path}
+    (tmp_path / "ann.ipynb").rename(tmp_path / "student.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert list(assign.submissions(assign.Path("."))) == [tmp_path.name]
+
+
+def test_links_and_special_files_are_no_submissions(tmp_path, capsys):
+    (tmp_path / "ann.ipynb").write_text(json.dumps(notebook("#| graded\nx = 1")))
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "x.ipynb").symlink_to(tmp_path / "ann.ipynb")
+    (tmp_path / "eve.ipynb").symlink_to(tmp_path / "ann.ipynb")
+    (tmp_path / "mal").symlink_to(tmp_path / "bob")
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    assert list(assign.submissions(tmp_path)) == ["ann", "bob"]
+    assert capsys.readouterr().err.count("is a link") == 2
+    for name in ("eve.ipynb", "pipe.ipynb"):
+        with pytest.raises(ValueError, match="no plain file"):
+            student.submission(tmp_path / name)
+    with pytest.raises(ValueError, match="no plain file"):
+        student.content(tmp_path / "pipe.ipynb")
+    with pytest.raises(ValueError, match="0 notebooks"):
+        student.submission(tmp_path / "bob")
 
 
 @pytest.fixture
@@ -780,7 +831,8 @@ def test_a_class_is_graded(class_of, capsys):
     there, out, go = class_of
     assert go() == 0
     points = [
-        json.loads((out / f"s{i}" / "results.json").read_text()) for i in range(4)
+        json.loads((out / "09_small" / f"s{i}" / "results.json").read_text())
+        for i in range(4)
     ]
     assert [p["score"] for p in points] == [1, 0, 0, 0]
     assert "not read: s3.ipynb can't be read" in points[3]["output"]
@@ -793,12 +845,93 @@ def test_a_class_is_graded(class_of, capsys):
     assert "s0,09_small,1,3" in capsys.readouterr().out
 
 
+def test_a_kill_between_two_files_leaves_no_old_score(class_of):
+    "What has been graded again counts only where both files are of one grading."
+    there, out, go = class_of
+    go()
+    folder = out / "09_small" / "s1"
+    old = (folder / "results.json").read_text()
+    submitted(there, "def f(x): return x + 1").rename(there / "s1.ipynb")
+    go()
+    assert json.loads((folder / "results.json").read_text())["score"] == 1
+    (folder / "results.json").write_text(old)
+    assert assign.graded(folder) is None
+    go()
+    assert json.loads((folder / "results.json").read_text())["score"] == 1
+    for text in ("3", "[]", "{}", '{"digest": 1}'):
+        (folder / assign.GRADED).write_text(text)
+        assert assign.graded(folder) is None and go() == 0
+
+
+def test_two_of_one_name_keep_their_own_results(class_of, tmp_path):
+    there, out, go = class_of
+    found = []
+    for who, code in (("ann", "def f(x): return x + 1"), ("bob", "def f(x): return 0")):
+        (tmp_path / who).mkdir()
+        path = submitted(tmp_path, code).rename(tmp_path / who / "student.ipynb")
+        for _ in range(2):
+            assert assign.grade_all(path, "09", out, 1, "smoke", True) == 0
+        found += [path]
+    rows = list(csv.DictReader(io.StringIO((out / "grades.csv").read_text())))
+    assert [r["points"] for r in rows] == ["1", "0"]
+    assert rows[0]["submission"] == "student" and "student-" in rows[1]["submission"]
+
+
+def test_a_failure_is_not_the_end_of_a_class(class_of, capsys, monkeypatch):
+    there, out, go = class_of
+    whole = assign.grade
+
+    def fails(assignment, path, *arguments, **named):
+        if path.stem == "s1":
+            raise grading.Unfit("the reference solution fails")
+        return whole(assignment, path, *arguments, **named)
+
+    monkeypatch.setattr(assign, "grade", fails)
+    assert go() == 1
+    said = capsys.readouterr()
+    assert "not graded: s1: Unfit" in said.err and "3 graded in" in said.out
+    rows = list(csv.DictReader(io.StringIO((out / "grades.csv").read_text())))
+    assert [r["submission"] for r in rows] == ["s0", "s2", "s3"]
+    monkeypatch.setattr(assign, "grade", whole)
+    assert go() == 0 and "3 are graded already" in capsys.readouterr().out
+
+
+def test_one_grader_at_a_time(tmp_path):
+    with assign.alone_in(tmp_path), pytest.raises(ValueError, match="another grader"):
+        with assign.alone_in(tmp_path):
+            pass
+
+
+def test_root_without_bubblewrap_is_refused(monkeypatch, plain):
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    with pytest.raises(ValueError, match="--no-bubblewrap grades all the same"):
+        assign.strong_enough(plain, asked=False)
+    assign.strong_enough(plain, asked=True)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    assign.strong_enough(plain, asked=False)
+
+
+def test_a_grade_depends_on_scale_and_protections(tmp_path, plain):
+    a = small(tmp_path, TWO, "def f(x): return x")
+    path = submitted(tmp_path, "def f(x): return x")
+    told = {
+        grading.digest(a, path, full, p)
+        for full in (True, False)
+        for p in (plain, Protections(("--x",), True, False))
+    }
+    assert len(told) == 4
+    odd = tmp_path / os.fsdecode(b"b\xe4d")
+    odd.mkdir()
+    path.rename(odd / os.fsdecode(b"n\xe4me.ipynb"))
+    assert grading.digest(a, odd, True, plain) not in told
+
+
 def test_grading_goes_on_where_it_stopped(class_of, capsys):
     there, out, go = class_of
     go()
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("results.json")}
-    (out / "s1" / "results.json").unlink()
-    (out / "s2" / "results.json").write_text('{"score": 3')  # half written
+    (out / "09_small" / "s1" / "results.json").unlink()
+    (out / "09_small" / "s2" / "results.json").write_text('{"score": 3')  # half written
     submitted(there, "def f(x): return x + 2").rename(there / "s3.ipynb")  # again
     go()
     assert "1 are graded already" in capsys.readouterr().out
@@ -825,9 +958,9 @@ def test_a_killed_grader_leaves_whole_results(tmp_path):
         grader.kill()
         grader.wait()
         grader.stdout.close()
-        done = {p.parent.name for p in out.glob("*/results.json")}
+        done = {p.parent.name for p in out.glob("*/*/results.json")}
         assert before <= done and len(done) < 8
-        for p in out.glob("*/*.json"):
+        for p in out.glob("*/*/*.json"):
             json.loads(p.read_text())
         before = done
     done = subprocess.run(command, capture_output=True, text=True)

@@ -10,8 +10,8 @@ python tools/assign.py check [NAME ...] [--scale smoke|full] [--no-bubblewrap]
 
 python tools/assign.py grade SUBMISSION [--assignment NAME] [--out FOLDER] [--workers N]
     grade a notebook, a folder with an adapters.py, or a folder of such submissions,
-    each into FOLDER/<name>/results.json (for Gradescope) and report.html, all into
-    FOLDER/grades.csv. Interrupted, it goes on where it stopped.
+    each into FOLDER/<assignment>/<name>/results.json (for Gradescope) and report.html,
+    all into FOLDER/grades.csv. Interrupted, it goes on where it stopped.
 
 python tools/assign.py report FOLDER
     write FOLDER/grades.csv again from the results there, and print it
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ending
 
 import argparse
+import hashlib
 import json
 import os
 import secrets
@@ -35,10 +36,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 
 from grading import report as reports
-from grading.box import Protections, protections
+from grading.box import Protections, protections, sweep
 from grading.grade import (
     Assignment,
     Reference,
@@ -49,8 +51,21 @@ from grading.grade import (
     open_box,
     visible_checks,
 )
-from grading.student import FOLDER, ROOT, assignments, built, find, submission
+from grading.student import (
+    FOLDER,
+    ROOT,
+    assignments,
+    built,
+    find,
+    is_plain,
+    submission,
+)
 from notebooks import read, source, write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is graded
+    fcntl = None
 
 ZOO = ROOT / "tests" / "zoo"
 WORKERS = 4
@@ -240,24 +255,34 @@ def check(names: list[str], scale: str, bubblewrap: bool) -> int:
 
 def submissions(path: Path) -> dict[str, Path]:
     """Names and paths of the submissions below a path: itself, if it is one; otherwise
-    each notebook and each folder in it."""
-    if not path.exists():
+    each notebook and each folder in it. Links are not followed."""
+    if not os.path.lexists(path):
         raise ValueError(f"there is no {path}")
-    if path.is_file():
+    if not path.is_dir():
         return {path.stem: path}
+    path = path.resolve()
     inside = sorted(p for p in path.iterdir() if p.name[0] not in "._")
-    single = [p for p in inside if p.suffix == ".ipynb"]
-    folders = [p for p in inside if p.is_dir()]
-    if (path / "adapters.py").exists() or (len(single) == 1 and not folders):
-        return {path.name: path}
-    found = {p.stem if p.is_file() else p.name: p for p in [*single, *folders]}
+    single = [p for p in inside if p.suffix == ".ipynb" and is_plain(p)]
+    folders = [p for p in inside if p.is_dir() and not p.is_symlink()]
+    for p in inside:
+        if p.is_symlink() and (p.suffix == ".ipynb" or p.is_dir()):
+            print(f"left out: {reports.clean(p.name, 80)} is a link", file=sys.stderr)
+    here = is_plain(path / "adapters.py") if (path / "adapters.py").exists() else False
+    handed_in = [p for p in folders if _holds_code(p)]
+    if here or (len(single) == 1 and not handed_in):
+        alone = single and not here and single[0].stem != "student"
+        return {single[0].stem if alone else path.name: path}
+    found = {p.name: p for p in folders if p in handed_in or not single}
+    for p in single:
+        found[p.name if p.stem in found or p.stem == "grades.csv" else p.stem] = p
     if not found:
         raise ValueError(f"{path} holds no notebook and no folder with one")
-    if "grades.csv" in found or len(found) < len(single) + len(folders):
-        raise ValueError(
-            f"{path} has two submissions of one name, or one called grades.csv"
-        )
     return found
+
+
+def _holds_code(folder: Path) -> bool:
+    "Is it a submission, and no folder of figures or data beside one?"
+    return any(p.suffix in (".ipynb", ".py") for p in folder.iterdir())
 
 
 def assignment_of(path: Path, name: str | None) -> Path:
@@ -271,71 +296,135 @@ def assignment_of(path: Path, name: str | None) -> Path:
         raise ValueError(f"{path.name}: {e}; name it with --assignment") from None
 
 
-def write_result(out: Path, name: str, result: Result, made_from: str) -> None:
-    "results.json comes last: where it is, everything else is there and complete."
-    folder = out / name
+def write_result(folder: Path, name: str, path: Path, result: Result, made_from: str):
+    """results.json comes last, and says what it was made from: where it is and says the
+    same as the file beside it, everything else is there and complete."""
     write_atomically(folder / "report.html", reports.page(name, result))
-    told = {"digest": made_from, "row": reports.csv_row(name, result)}
+    told = {"digest": made_from, "source": str(path.resolve())}
+    told["row"] = reports.csv_row(name, result)
     write_atomically(folder / GRADED, json.dumps(told, indent=1) + "\n")
-    write_atomically(folder / "results.json", reports.gradescope_text(result))
+    made = reports.gradescope_text(result, made_from)
+    write_atomically(folder / "results.json", made)
 
 
-def graded(out: Path, name: str) -> dict | None:
+def graded(folder: Path) -> dict | None:
     "What is known of a submission that has been graded; None where it has not been."
     try:
-        json.loads((out / name / "results.json").read_text(encoding="utf-8"))
-        return json.loads((out / name / GRADED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        made = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        told = json.loads((folder / GRADED).read_text(encoding="utf-8"))
+        if made["extra_data"]["digest"] == told["digest"] and dict(told["row"]):
+            return told
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def place(out: Path, key: str, path: Path, now: str) -> Path:
+    """The folder for the results of a submission: another one where a different
+    submission of this name has been graded into it."""
+    folder, source = out / key, str(path.resolve())
+    try:
+        there = json.loads((folder / GRADED).read_text(encoding="utf-8"))
+        other, digested = str(there["source"]), there["digest"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return folder
+    moved = digested == now and not os.path.exists(other)
+    if other == source or moved:
+        return folder
+    told = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
+    return out / f"{key}-{told}"
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator:
+    "One grader at a time writes into a folder."
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"another grader writes into {out}; wait for it, or take another --out"
+            ) from None
+        yield
+
+
+def strong_enough(protected: Protections, asked: bool) -> None:
+    "ValueError where root would run student code without bubblewrap, unasked."
+    if protected.bubblewrap is None and not asked and os.getuid() == 0:
+        raise ValueError(
+            "the grader runs as root, and bubblewrap is not there or does not work: "
+            f"{'; '.join(protected.missing)}. Install bubblewrap (Python and its "
+            "packages must be readable by all users), or grade as another user; "
+            "--no-bubblewrap grades all the same"
+        )
 
 
 def grade_all(
     path: Path, name: str | None, out: Path, workers: int, scale: str, bubblewrap: bool
 ) -> int:
-    started = time.monotonic()
-    there, protected, loaded = submissions(path), protections(bubblewrap), {}
+    with alone_in(out):
+        return _grade_all(path, name, out, workers, scale == "full", bubblewrap)
+
+
+def _grade_all(
+    path: Path, name: str | None, out: Path, workers: int, full: bool, bubblewrap: bool
+) -> int:
+    started, loaded = time.monotonic(), {}
+    there = submissions(path)
+    protected = protections(bubblewrap, (str(path.resolve()), str(out.resolve())))
+    strong_enough(protected, asked=not bubblewrap)
+    sweep()
     for missing in protected.missing:
         print(f"warning: {missing}")
     todo, refused = [], []
     for key, p in there.items():
         try:
             folder = assignment_of(p, name)
-        except ValueError as e:
+            if folder not in loaded:
+                loaded[folder] = load(folder)
+            now = digest(a := loaded[folder], p, full, protected)
+        except (ValueError, OSError) as e:
             refused.append(str(e))
             continue
-        a = loaded.setdefault(folder, None) or load(folder)
-        loaded[folder] = a
-        now = digest(a, p)
-        if (before := graded(out, key)) is None or before.get("digest") != now:
-            todo.append((key, p, a, now))
+        target = place(out / a.name, key, p, now)
+        if (before := graded(target)) is None or before.get("digest") != now:
+            todo.append((target, p, a, now))
     if len(todo) + len(refused) < len(there):
         print(f"{len(there) - len(todo) - len(refused)} are graded already")
 
-    def one(key: str, p: Path, a: Assignment, now: str) -> tuple[str, Result]:
-        args = dict(seed=references.seed, full=scale == "full")
+    def one(target: Path, p: Path, a: Assignment, now: str) -> tuple[str, Result]:
+        args = dict(seed=references.seed, full=full)
         result = grade(a, p, protected, reference=references(a), **args)
-        write_result(out, key, result, now)
-        return key, result
+        write_result(target, target.name, p, result, now)
+        return target.name, result
 
     with References(protected) as references, ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(one, *job): job for job in todo}
         try:
-            for done in as_completed([pool.submit(one, *job) for job in todo]):
-                key, r = done.result()
+            for done in as_completed(jobs):
+                try:
+                    key, r = done.result()
+                except Exception as e:  # one failure is not the end of the others
+                    key, why = jobs[done][0].name, f"{type(e).__name__}: {e}"
+                    refused.append(f"{key}: {why}; it is graded by the next run")
+                    continue
                 told = f"{r.points:g} of {r.of:g}, {r.seconds:.1f} s"
                 print(f"{reports.clean(key, 80)}: {told}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for why in refused:
-        print(f"not graded: {why}", file=sys.stderr)
+        print(f"not graded: {reports.clean(why, 1000)}", file=sys.stderr)
     write_table(out)
-    print(f"{len(todo)} graded in {time.monotonic() - started:.0f} s, into {out}")
+    n = len(todo) - sum(bool(job.exception()) for job in jobs)
+    print(f"{n} graded in {time.monotonic() - started:.0f} s, into {out}")
     return 1 if refused else 0
 
 
 def write_table(out: Path) -> str:
-    folders = sorted(p.parent for p in out.glob(f"*/{GRADED}"))
-    rows = [told["row"] for p in folders if (told := graded(out, p.name))]
+    folders = sorted(p.parent for p in out.glob(f"*/*/{GRADED}"))
+    rows = [told["row"] for p in folders if (told := graded(p))]
     write_atomically(out / "grades.csv", table := reports.csv_table(rows))
     return table
 

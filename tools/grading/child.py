@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import inspect
 import linecache
 import os
 import resource
+import signal
 import sys
 import traceback
 import types
@@ -122,29 +124,64 @@ class Submission:
             return said(e, self.names)
         return None
 
-    def call(self, name: str, arguments: list, number: str) -> bytes:
+    def call(self, name: str, arguments: list, named: dict, number: str) -> bytes:
         "The frame that answers a call."
         function = self.module.__dict__.get(name)
         if not callable(function):
             return wire.encode({"missing": name, "id": number})
         try:
-            answer = function(*self.given(arguments))
+            answer = function(*self.given(arguments), **self.given(named))
             return wire.encode({"answer": answer, "id": number})
         except BaseException as e:
-            return wire.encode({"error": said(e, self.names), "id": number})
+            classes = type.mro(type(e))
+            kinds = [c.__name__ for c in classes if c.__module__ == "builtins"]
+            told = {"error": said(e, self.names), "kinds": kinds, "id": number}
+            return wire.encode(told)
 
     def borrow(self, names: list, pipe: Pipe) -> None:
         """Functions that the grader answers, in place of the student's own of earlier
-        questions: what is passed and what comes back is data."""
+        questions, in all modules of the student where these have a name: what is
+        passed and what comes back is data."""
         for name in names:
-            self.module.__dict__[name] = self.borrowed(name, pipe)
+            own = self.module.__dict__.get(name)
+            lent = self.borrowed(name, own, pipe)
+            self.module.__dict__[name] = lent
+            for module in self.modules():
+                for key, value in list(module.items()):
+                    if callable(own) and value is own:
+                        module[key] = lent
 
-    def borrowed(self, name: str, pipe: Pipe):
+    def modules(self) -> list[dict]:
+        "The names in the modules that are the student's own."
+        here, found = os.getcwd() + os.sep, [self.module.__dict__]
+        for module in list(sys.modules.values()):
+            try:
+                if os.path.abspath(module.__file__).startswith(here):
+                    found.append(module.__dict__)
+            except BaseException:
+                continue
+        return found
+
+    def borrowed(self, name: str, own, pipe: Pipe):
+        try:
+            signature = inspect.signature(own)
+        except BaseException:
+            signature = None
+
         def function(*arguments, **named):
-            pipe.send({"borrow": name, "arguments": list(arguments), "named": named})
+            if named and signature is not None:
+                # by the places that these names have in the student's own function;
+                # what can't be placed goes by its name, as in the notebook
+                try:
+                    bound = signature.bind(*arguments, **named)
+                    arguments, named = bound.args, bound.kwargs
+                except TypeError:
+                    pass
+            asked = {"borrow": name, "arguments": list(arguments), "named": named}
+            pipe.send(asked)
             told = pipe.receive()
             if "refused" in told:
-                raise ValueError(told["refused"])
+                raise getattr(builtins, told.get("kind", "ValueError"))(told["refused"])
             return self.given(told["lent"])
 
         return function
@@ -157,10 +194,15 @@ class Submission:
             return [self.given(v) for v in value]
         if isinstance(value, np.ndarray) and self.tensors:
             return sys.modules["torch"].from_numpy(value)
+        if isinstance(value, np.generic) and self.tensors:
+            return value.item()
         return value
 
 
-def answer_one_question(pipe: Pipe, start: dict, setting: dict) -> None:
+def answer_one_question(pipe: Pipe, start: dict, setting: dict, parent: int) -> None:
+    seccomp.end_with_parent()
+    if os.getppid() != parent:
+        _exit(1)
     limit(**setting["limits"])
     closed = seccomp.refuse()
     student = Submission(start["cells"], start["files"], setting["tensors"])
@@ -174,7 +216,9 @@ def answer_one_question(pipe: Pipe, start: dict, setting: dict) -> None:
         asked = pipe.receive()
         if "end" in asked:
             _exit(0)
-        reply = student.call(asked["call"], asked["arguments"], asked["id"])
+        reply = student.call(
+            asked["call"], asked["arguments"], asked["named"], asked["id"]
+        )
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -198,17 +242,45 @@ def main(fd_in: int, fd_out: int) -> None:
         module = importlib.import_module(name)
         if name == "torch":
             module.set_num_threads(1)
+    if setting["entries"] is not None:  # so that the end of a question wakes us
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     pipe.send({"ready": [sys.version.split()[0], np.__version__]})
     while True:
         start = pipe.receive()
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if not pid:
             try:
-                answer_one_question(pipe, start, setting)
+                answer_one_question(pipe, start, setting, parent)
             finally:
                 _exit(70)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        pipe.send({"ended": status, "id": start["id"]})
+        status, why = wait(pid, setting["entries"])
+        told = {"ended": status, "id": start["id"]}
+        pipe.send({**told, "why": why} if why else told)
+
+
+def wait(pid: int, entries: int | None) -> tuple[int, str]:
+    """Until a question is over, and how it ended. `entries`: the most files that the
+    small file systems of the box may hold; only from inside can they be counted."""
+    why = ""
+    if entries is not None:
+        at_first = _files()
+        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            if _files() - at_first > entries:
+                why = f"more than {entries} files were written"
+                os.kill(pid, signal.SIGKILL)
+                break
+            _pause(0.1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), why
+
+
+def _files() -> int:
+    there = map(os.statvfs, ("/home", "/dev/shm"))
+    return sum(found.f_files - found.f_ffree for found in there)
+
+
+def _pause(seconds: float) -> None:
+    "Less, where a process ends meanwhile."
+    signal.sigtimedwait([signal.SIGCHLD], seconds)
 
 
 if __name__ == "__main__":

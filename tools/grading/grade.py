@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import math
 import os
 import secrets
@@ -19,7 +20,15 @@ import numpy as np
 from grading import questions as q
 from grading import wire
 from grading.box import MB, PRIVATE, Box, Failed, Limits, Protections
-from grading.student import Submission, cells_of, parts, read, submission
+from grading.student import (
+    MOST_FILES,
+    Submission,
+    cells_of,
+    content,
+    parts,
+    read,
+    submission,
+)
 
 NUMPY = Limits()
 TORCH = Limits(memory=8192 * MB, resident=3072 * MB)
@@ -66,6 +75,10 @@ def load(folder: Path) -> Assignment:
     return Assignment(folder.name, folder, found, preload, tensors, hidden)
 
 
+class Unfit(RuntimeError):
+    "The assignment itself fails, or the machine: nobody is to be graded by that."
+
+
 @dataclass
 class Mark:
     "What one question got."
@@ -86,6 +99,7 @@ class Result:
     cells: dict[str, str] = field(default_factory=dict)  # cell -> what went wrong
     seconds: float = 0.0
     seed: int = 0
+    slow: set[str] = field(default_factory=set)  # functions that met a limit of time
 
     @property
     def points(self) -> float:
@@ -102,24 +116,25 @@ def open_box(assignment: Assignment, protected: Protections, **changed) -> Box:
     return Box(limits, protected, assignment.preload, assignment.tensors)
 
 
+ATTEMPTS = 2  # of the reference: a failure may be the machine's
+
+
 class Reference:
-    "Answers of the reference solution, kept for one seed."
+    """Answers of the reference solution, kept for one seed. It serves many submissions,
+    so every call has limits of its own, and a process that failed is replaced."""
 
     def __init__(self, assignment: Assignment, protected: Protections):
         cells = cells_of(read(assignment.folder / "solution.ipynb"))
-        # it serves many submissions, so only a single call is limited
         limits = {"total": math.inf, "submission": math.inf, "processor": 10**6}
-        self.box = open_box(assignment, protected, seconds=60.0, **limits)
+        limits |= {"seconds": 60.0, "patience": 20.0}
+        self.box = open_box(assignment, protected, **limits)
         self.cells, self.question, self.known = cells, None, {}
 
-    def lend(self, name: str, seconds: float, arguments: list):
+    def lend(
+        self, name: str, seconds: float, arguments: list, named: dict | None = None
+    ):
         "An answer to arguments that student code has made; Failed where there is none."
-        try:
-            return self._ask(name, arguments, seconds)
-        except Failed:
-            if self.question.over:
-                self.question = None
-            raise
+        return self._ask(name, arguments, seconds, named)
 
     def __call__(self, name: str, arguments: list):
         asked = wire.encode([name, arguments])
@@ -128,15 +143,35 @@ class Reference:
             try:
                 self.known[key] = self._ask(name, arguments)
             except Failed as e:
-                raise RuntimeError(f"the reference solution fails: {e}") from None
+                raise Unfit(f"the reference solution fails: {e}") from None
         return self.known[key]
 
-    def _ask(self, name: str, arguments: list, seconds: float | None = None):
-        if self.question is None:
-            self.question = self.box.start(self.cells)
-            if self.question.problems:
-                raise RuntimeError(f"the solution fails: {self.question.problems}")
-        return self.question.call(name, arguments, seconds)
+    def _ask(self, name, arguments, seconds=None, named=None):
+        for attempt in range(ATTEMPTS):
+            question = self._ready()
+            try:
+                return question.call(name, arguments, seconds, named)
+            except Failed:
+                if not question.over or attempt + 1 == ATTEMPTS:
+                    raise
+
+    def _ready(self):
+        "A process with the solution, which is still there."
+        for attempt in range(ATTEMPTS):
+            if self.question is not None and not self.question.over:
+                break
+            try:
+                self.question = self.box.start(self.cells)
+            except Failed as e:
+                if attempt + 1 == ATTEMPTS:
+                    raise Unfit(f"the solution can't be loaded: {e}") from None
+                continue
+            if problems := self.question.problems:
+                self.question = None
+                self.box.close()
+                if attempt + 1 == ATTEMPTS:
+                    raise Unfit(f"the solution fails: {problems}")
+        return self.question
 
     def close(self) -> None:
         self.box.close()
@@ -158,9 +193,9 @@ def grade(
     result = Result(assignment.name, [], list(protected.missing), seed=seed)
     try:
         student = submission(path)
-    except ValueError as e:
+    except (ValueError, OSError) as e:
         student = Submission([])
-        result.warnings.append(f"not read: {e}")
+        result.warnings.append(f"not read: {str(e)[:300]}")
     own, given = reference or Reference(assignment, protected), box
     box = box or open_box(assignment, protected, **(limits or {}))
     try:
@@ -178,66 +213,85 @@ def grade(
 
 
 def _one(question, seed, box, student, reference, full, result) -> Mark:
-    "The mark of a question, at the second attempt with borrowed earlier functions."
+    """The mark of a question; where it is wrong, after another attempt with borrowed
+    earlier functions. These come first where one of the student's own met a limit of
+    time before: to wait for it once more would tell nothing."""
     mark = Mark(question.name, question.title, 0.0, question.points, "")
-    problem, mark.printed = _try(
-        question, seed, box, student, reference, full, result, lend={}
-    )
-    if problem and question.needs:
-        seconds = box.limits.seconds
-        lend = {name: partial(reference.lend, name, seconds) for name in question.needs}
-        again, _ = _try(question, seed, box, student, reference, full, result, lend)
-        if not again:
-            mark.points = question.points
-            mark.message = (
-                f"right, once correct versions of {', '.join(question.needs)} were put "
-                f"in place of yours. With yours: {problem}"
-            )
+    seconds = box.limits.seconds
+    lent = {name: partial(reference.lend, name, seconds) for name in question.needs}
+    slow = sorted(result.slow.intersection(question.needs))
+    attempts = [lent, {}] if slow else [{}, lent] if lent else [{}]
+    problem = f"{', '.join(slow)} took too long in an earlier question" if slow else ""
+    for lend in attempts:
+        wrong, printed, took_long = _try(
+            question, seed, box, student, reference, full, result, lend
+        )
+        mark.printed = mark.printed or printed
+        if not wrong:
+            mark.points, mark.message = question.points, "right"
+            if lend:
+                mark.message = (
+                    f"right, once correct versions of {', '.join(question.needs)} were "
+                    f"put in place of yours. With yours: {problem}"
+                )
             return mark
-    mark.message = problem or "right"
-    if problem:
-        mark.message += f". Read again: {question.hint}" if question.hint else ""
-    else:
-        mark.points = question.points
+        if not lend or (slow and took_long):
+            problem = wrong
+        if slow and took_long:
+            break
+    mark.message = problem
+    mark.message += f". Read again: {question.hint}" if question.hint else ""
     return mark
 
 
 def _try(question, seed, box, student, reference, full, result, lend):
-    "What is wrong with an answer, and what was printed."
-    process, problem = None, ""
+    "What is wrong with an answer, what was printed, and whether it took too long."
+    process, problem, slow = None, "", False
     try:
         process = box.start(student.cells, student.files, lend)
         # a cell that never ended need not be tried again for the next question
-        left_out = {c for c, why in process.problems.items() if "left out" in why}
-        student.cells[:] = [c for c in student.cells if c[0] not in left_out]
+        student.cells[:] = [c for c in student.cells if c[0] not in process.left_out]
         result.cells.update(process.problems)
         process.problems.update(result.cells)
         ask = q.Ask(process.call, reference, full)
         question.test(ask, np.random.default_rng(seed))
         if not ask.calls:
-            raise RuntimeError(f"the hidden test of {question.name} calls nothing")
+            raise Unfit(f"the hidden test of {question.name} calls nothing")
     except (Failed, q.Wrong) as e:
-        problem = str(e)
+        problem = str(e)[:2000]
+        if slow := bool(getattr(e, "slow", "")):
+            result.slow.add(e.slow)
     except RuntimeError:
         raise  # of the assignment itself
     except Exception as e:  # an answer of a form that the test did not expect
-        problem = f"the answer has a form that can't be judged ({e!r:.200})"
+        told = str(e)[:100] if isinstance(e, (TypeError, ValueError)) else ""
+        problem = f"the answer has a form that can't be judged ({type(e).__name__}"
+        problem += f": {told})" if told else ")"
     finally:
         printed = box.printed[:1000].decode(errors="replace")
         if process is not None:
             process.end()
-    return problem or "", printed
+    return problem, printed, slow
 
 
-def digest(assignment: Assignment, path: Path) -> str:
+def digest(
+    assignment: Assignment, path: Path, full: bool, protected: Protections
+) -> str:
     "Of everything that a grade depends on: it is out of date when one of them changes."
     found = hashlib.sha256()
     here = Path(__file__).resolve().parent
     paths = [assignment.hidden, assignment.folder / "solution.ipynb"]
-    paths += sorted(here.glob("*.py"))
-    paths += parts(path)
-    for p in paths:
-        found.update(p.name.encode() + b"\0" + p.read_bytes() + b"\0")
+    files = {p.name.encode(): p.read_bytes() for p in paths + sorted(here.glob("*.py"))}
+    has = [full, protected.bubblewrap, protected.filter, protected.own_user]
+    files[b"scale and protections"] = json.dumps(has).encode()
+    for p in parts(path)[: MOST_FILES + 1]:
+        name = b"submission/" + os.fsencode(p.name)
+        try:
+            files[name] = content(p)
+        except (ValueError, OSError) as e:  # it is graded as what can't be read
+            files[name] = type(e).__name__.encode()
+    for name, text in files.items():
+        found.update(f"{len(name)} {len(text)} ".encode() + name + text)
     return found.hexdigest()[:20]
 
 

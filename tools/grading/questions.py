@@ -17,10 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 NUMBERS = "biuf"
+MOST_NUMBERS = 1 << 20  # in an answer
+FEW = 8  # entries that a message shows
 
 
 class Wrong(Exception):
@@ -62,16 +65,51 @@ def require(true, message: str) -> None:
 
 
 def short(value, most: int = 160) -> str:
-    "A value as a reader of the report sees it."
-    if isinstance(value, np.ndarray):
-        few = np.array2string(value.ravel()[:5], precision=5, separator=", ")
-        more = f"{few[:-1]}, ...]" if value.size > 5 else few
-        text = f"array of shape {value.shape}: {more}" if value.ndim else str(value)
-    elif isinstance(value, float):
-        text = f"{value:.6g}"
-    else:
-        text = str(value) if not isinstance(value, str) else repr(value)
+    """A value as a reader of the report sees it. It looks at a few entries only: an
+    answer may be of any size."""
+    text = _shown(value, most)
     return text if len(text) <= most else text[:most] + "..."
+
+
+def _shown(value, most: int, depth: int = 0) -> str:
+    if isinstance(value, np.ndarray):
+        few = np.array2string(value.flat[:5], precision=5, separator=", ")
+        more = f"{few[:-1]}, ...]" if value.size > 5 else few
+        text = f"{value.item():.6g}" if value.ndim == 0 else ""
+        return text or f"array of shape {value.shape}: {more}"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return repr(value[:most])
+    if isinstance(value, (list, tuple, dict)):
+        if depth > 2:
+            return "..."
+        few = [_shown(v, 40, depth + 1) for v in islice(value, FEW)]
+        if isinstance(value, dict):
+            entries = islice(value.values(), FEW)
+            few = [f"{k}: {_shown(v, 40, depth + 1)}" for k, v in zip(few, entries)]
+        text = ", ".join(few) + (", ..." if len(value) > FEW else "")
+        return f"{{{text}}}" if isinstance(value, dict) else f"[{text}]"
+    return str(value)[:most]
+
+
+def _all_numbers(value) -> bool:
+    """Is an answer made of numbers and lists of them? Before NumPy sees it, which would
+    make texts as long as the longest of them."""
+    left, n = [value], 0
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, np.ndarray):
+            if value.dtype.kind not in NUMBERS:
+                return False
+            n += value.size
+        elif not isinstance(value, (bool, int, float, np.number, np.bool_)):
+            return False
+        if n > MOST_NUMBERS:
+            raise Wrong(f"the answer holds more than {MOST_NUMBERS} numbers")
+    return True
 
 
 def numbers(
@@ -83,7 +121,7 @@ def numbers(
     """The answer as an array of numbers, int64 or float64, whatever it came as; Wrong
     for anything else, for another shape, and for what is not finite."""
     try:
-        found = np.asarray(value)
+        found = np.asarray(value if _all_numbers(value) else None)
     except (ValueError, TypeError, OverflowError):
         found = np.asarray(None, dtype=object)
     if found.dtype.kind not in NUMBERS:
@@ -106,7 +144,7 @@ def numbers(
 def compare(got, want, rtol: float, atol: float, what: str = "the answer") -> None:
     """Wrong unless `got` is `want`. Numbers may come as any type or as lists; an array
     may differ by `atol`, and by `rtol` of its largest entry."""
-    if isinstance(want, (np.ndarray, float, int)):  # bool is an int
+    if isinstance(want, (np.ndarray, np.generic, float, int)):  # bool is an int
         want = np.asarray(want)
         found = numbers(got, what, want.shape)
         scale = float(np.abs(want).max()) if want.size else 0.0
@@ -124,7 +162,7 @@ def compare(got, want, rtol: float, atol: float, what: str = "the answer") -> No
         for key in keys:
             compare(got[key], want[key], rtol, atol, f"{what}[{key!r}]")
     elif isinstance(want, list):
-        if isinstance(got, np.ndarray):
+        if isinstance(got, np.ndarray) and got.ndim and len(got) == len(want):
             got = list(got)
         if not isinstance(got, list) or len(got) != len(want):
             has = len(got) if isinstance(got, list) else type(got).__name__
@@ -167,7 +205,7 @@ class Ask:
         try:
             answer = self(name, *arguments)
         except Failed as e:
-            if f"raised {error}" in str(e):
+            if error in e.kinds:  # or a subclass of it
                 return
             raise Wrong(f"expected {error}; {e}") from None
         raise Wrong(f"{name}(...) should raise {error}, it returned {short(answer)}")

@@ -15,12 +15,13 @@ COLUMNS = ["submission", "assignment", "points", "of", "seconds", "seed", "warni
 
 
 def clean(text: str, most: int = 1500) -> str:
-    "Without control characters, and not too long."
-    text = re.sub(r"[^\x20-\x7e\n\t\u00a0-\ud7ff\ue000-\uffff]", "?", text)
+    "Without control characters, also those that turn the direction of a text."
+    text = re.sub(r"[^\x20-\x7e\n\t\u00a0-\ud7ff\ue000-\uffff]", "?", text[: 4 * most])
+    text = re.sub(r"[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]", "?", text)
     return text if len(text) <= most else text[:most] + " ..."
 
 
-def gradescope(result: Result) -> dict:
+def gradescope(result: Result, made_from: str = "") -> dict:
     "The content of results.json, as Gradescope reads it."
     tests = []
     for m in result.marks:
@@ -45,14 +46,19 @@ def gradescope(result: Result) -> dict:
         "output": clean("\n".join([*result.warnings, *notes])),
         "output_format": "text",
         "tests": tests,
+        "extra_data": {"digest": made_from},
     }
 
 
 def _cell(value) -> str:
     "For a table: what a spreadsheet would take for a formula is made a text."
-    text = clean(str(value), 300).replace("\n", " ")
-    risky = text.startswith(("=", "+", "-", "@", "\t")) and not _number(text)
-    return "'" + text if risky else text
+    text = clean(str(value), 300).replace("\n", " ").replace("\t", " ")
+    if _number(text):
+        return text
+    # also behind what another program may take for the end of a cell
+    return re.sub(
+        r"(^|[;,|])(\s*[\"']?)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])", r"\1'\2", text
+    )
 
 
 def _number(text: str) -> bool:
@@ -118,5 +124,6 @@ def page(name: str, result: Result) -> str:
     )
 
 
-def gradescope_text(result: Result) -> str:
-    return json.dumps(gradescope(result), indent=1, ensure_ascii=False) + "\n"
+def gradescope_text(result: Result, made_from: str = "") -> str:
+    told = gradescope(result, made_from)
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"

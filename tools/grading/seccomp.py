@@ -62,10 +62,26 @@ REFUSED = {
     "setpgid": (109, 154),
     "setpriority": (141, 140),
     "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "sched_setaffinity": (203, 122),
+    "ioprio_set": (251, 30),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "process_madvise": (440, 440),
+    "mq_open": (240, 180),
     "open_by_handle_at": (304, 265),
 }
 ABSENT = {"clone3": (435, 435)}  # the C library then takes clone, which is looked at
 CLONE = (56, 220)
+# name: (numbers, argument, values that are refused there); None stands for all but 0
+REFUSED_WITH = {
+    "prlimit64": ((302, 261), 0, None),  # of another process; 0 is the process itself
+    # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY: signals by a file
+    "fcntl": ((72, 25), 1, (8, 10, 15, 1024, 1026)),
+    "ioctl": ((16, 29), 1, (0x8901, 0x8902, 0x5412)),  # FIOSETOWN, SIOCSPGRP, TIOCSTI
+    "prctl": ((157, 167), 0, (1, 4)),  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE
+}
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 CLONE_THREAD = 0x00010000
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -87,6 +103,14 @@ def program(machine: str) -> bytes:
         for numbers in refused.values():
             if numbers[which] is not None:
                 code += [(EQUAL, 0, 1, numbers[which]), (RETURN, 0, 0, REFUSE | number)]
+    for numbers, argument, values in REFUSED_WITH.values():
+        look = [(LOAD, 0, 0, 16 + 8 * argument)]  # the lower half of it
+        if values is None:
+            look += [(EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSE | errno.EPERM)]
+        for value in values or ():
+            look += [(EQUAL, 0, 1, value), (RETURN, 0, 0, REFUSE | errno.EPERM)]
+        look += [(RETURN, 0, 0, ALLOW)]
+        code += [(EQUAL, 0, len(look), numbers[which]), *look]
     code += [
         (EQUAL, 0, 3, CLONE[which]),
         (LOAD, 0, 0, 16),  # its flags: a thread may be made, a process may not

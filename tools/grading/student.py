@@ -11,7 +11,10 @@ of HTML, `<!-- BEGIN SOLUTION -->`.
 from __future__ import annotations
 
 import copy
+import json
+import os
 import re
+import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +34,7 @@ STUB = (
     '\\1raise NotImplementedError("replace this line by your solution")\n'
 )
 MOST_FILE, MOST_CODE = 32 << 20, 1 << 20  # bytes of a notebook, and of all code
+MOST_FILES = 100
 
 
 def assignments(folder: Path = FOLDER) -> list[Path]:
@@ -118,17 +122,31 @@ def cells_of(nb: dict, marks: tuple[str, ...] = ("graded",)) -> list[tuple[str, 
 
 
 def parts(path: Path) -> list[Path]:
-    "The files of a submission that count: notebooks and .py files, and no links."
+    """The files of a submission that count: notebooks and .py files, and no links,
+    devices or pipes."""
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.is_symlink())
+        files = sorted(p for p in path.iterdir() if is_plain(p))
         return [p for p in files if p.suffix in (".ipynb", ".py") and p.name[0] != "."]
-    return [path]
+    return [path] if is_plain(path) else []
 
 
-def _text(path: Path) -> str:
-    if path.stat().st_size > MOST_FILE:
-        raise ValueError(f"{path.name} is larger than {MOST_FILE >> 20} MB")
-    return path.read_text(encoding="utf-8", errors="replace")
+def is_plain(path: Path) -> bool:
+    "A file itself, and no link to one."
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def content(path: Path) -> bytes:
+    "The bytes of a file of a submission; ValueError where it is none, or too large."
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with open(os.open(path, flags), "rb") as f:
+        told = os.fstat(f.fileno())
+        most = MOST_FILE if path.suffix == ".ipynb" else MOST_CODE
+        if not stat.S_ISREG(told.st_mode):
+            raise ValueError(f"{path.name} is no plain file")
+        found = f.read(most + 1) if told.st_size <= most else b""
+    if told.st_size > most or len(found) > most:
+        raise ValueError(f"{path.name} is larger than {most >> 20} MB")
+    return found
 
 
 def submission(path: Path) -> Submission:
@@ -136,10 +154,14 @@ def submission(path: Path) -> Submission:
     or both. `adapters.py` runs last, in the same module. ValueError: it can't be read.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(f"there is no {path}")
+    if not path.is_dir() and not is_plain(path):
+        raise ValueError(f"{path.name} is no plain file: hand in the file itself")
     files = parts(path)
     notebooks = [p for p in files if p.suffix == ".ipynb"]
+    if len(files) > MOST_FILES:
+        raise ValueError(f"{path.name} holds more than {MOST_FILES} files of code")
     if not files or len(notebooks) > 1:
         raise ValueError(
             f"{path.name} holds {len(notebooks)} notebooks and "
@@ -148,14 +170,18 @@ def submission(path: Path) -> Submission:
         )
     cells, assignment = [], ""
     for p in notebooks:
-        _text(p)  # its size
+        raw = content(p)
         try:
-            nb = read(p)
+            nb = json.loads(raw.decode("utf-8-sig"))
             cells = cells_of(nb)
             assignment = str(nb["metadata"].get("assignment", ""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise ValueError(f"{p.name} can't be read ({type(e).__name__})") from None
-    code = {p.name: _text(p) for p in files if p.suffix == ".py"}
+    code = {
+        p.name: content(p).decode("utf-8-sig", errors="replace")
+        for p in files
+        if p.suffix == ".py"
+    }
     last = "adapters.py" if "adapters.py" in code else next(iter(code), None)
     if last and (last == "adapters.py" or not notebooks):
         cells.append((last, code[last]))

@@ -16,6 +16,7 @@ import numpy as np
 
 HEAD = struct.Struct("<II")
 MOST_JSON, MOST_BYTES = 4 << 20, 32 << 20  # what a frame may hold
+MOST_VALUES = 300_000  # outside arrays; each takes up to half a kilobyte when decoded
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 DTYPES += ("uint64", "float16", "float32", "float64")
 
@@ -39,15 +40,20 @@ def _plain(value, arrays: list, depth: int = 0):
         return {"dict": [[str(k), _plain(v, arrays, depth + 1)] for k, v in items]}
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor, on any device
         value = value.detach().cpu()
+        for resolve in ("resolve_conj", "resolve_neg"):
+            value = getattr(value, resolve, lambda value=value: value)()
         value = value.to_dense() if getattr(value, "is_sparse", False) else value
         value = value.float() if "bfloat16" in str(value.dtype) else value
         value = value.numpy()
     if isinstance(value, (set, frozenset, range)):
         return [_plain(v, arrays, depth + 1) for v in sorted(value)]
     if isinstance(value, np.generic) and not isinstance(value, np.void):
+        value = _native(np.asarray(value))
+        if value.dtype.name in DTYPES:  # NumPy's numbers can more than Python's
+            return {"scalar": [value.dtype.name, value.item()]}
         return _plain(value.item(), arrays, depth + 1)
     if isinstance(value, np.ndarray):
-        value = np.asarray(value)
+        value = _native(np.asarray(value))
         if value.dtype.name not in DTYPES:
             raise TypeError(f"an array of {value.dtype} can't be an answer")
         arrays.append(np.ascontiguousarray(value).tobytes())
@@ -64,11 +70,28 @@ def _plain(value, arrays: list, depth: int = 0):
     )
 
 
+def _native(array: np.ndarray) -> np.ndarray:
+    "In this machine's order of bytes, and in a precision that every machine has."
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _count(told: bytes) -> int:
+    "No fewer values than a text of JSON holds."
+    return sum(map(told.count, (b",", b"[", b"{")))
+
+
 def encode(value) -> bytes:
     "A value as a frame; TypeError for what is neither JSON nor an array."
     arrays: list[bytes] = []
     told = json.dumps(_plain(value, arrays)).encode()
     data = b"".join(arrays)
+    if _count(told) > MOST_VALUES:
+        raise TypeError(
+            f"the answer holds more than {MOST_VALUES} values outside arrays: it is "
+            "too large; return NumPy arrays"
+        )
     if len(told) > MOST_JSON or len(data) > MOST_BYTES:
         raise TypeError(
             f"the answer is too large: {(len(told) + len(data)) / 2**20:.0f} MB"
@@ -99,7 +122,14 @@ class _Reader:
             return {str(k): self.value(v, depth + 1) for k, v in told["dict"]}
         if set(told) == {"array"}:
             return self.array(*told["array"])
+        if set(told) == {"scalar"}:
+            return self.scalar(*told["scalar"])
         raise BadFrame("an object of unknown form")
+
+    def scalar(self, dtype, value):
+        if dtype not in DTYPES or type(value) not in (bool, int, float):
+            raise BadFrame("a number of unknown form")
+        return np.dtype(dtype).type(value)
 
     def array(self, dtype, shape):
         if dtype not in DTYPES or not isinstance(shape, list) or len(shape) > 12:
@@ -117,6 +147,8 @@ class _Reader:
 def decode(told: bytes, data: bytes):
     "The value of a frame, as new plain objects; BadFrame for anything else."
     try:
+        if _count(told) > MOST_VALUES:
+            raise BadFrame(f"more than {MOST_VALUES} values outside arrays")
         return _Reader(data).value(json.loads(told))
     except BadFrame:
         raise
