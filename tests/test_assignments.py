@@ -93,6 +93,64 @@ def test_arrays_come_back_as_they_were(dtype):
             assert found.dtype == array.dtype and found.shape == wanted.shape
 
 
+def test_numbers_of_numpy_stay_what_they_are():
+    "An array of no dimension, and a number of NumPy, have methods that a float lacks."
+    told = [np.float64(1.5), np.int32(3), np.array(2.0), True, 1.5, np.bool_(True)]
+    frame = wire.encode([*told, np.longdouble(0.25), np.float32(math.inf)])
+    size, _ = wire.sizes(frame[:8])
+    found = wire.decode(frame[8 : 8 + size], frame[8 + size :])
+    assert [type(v) for v in found[:6]] == [type(v) for v in told]
+    assert found[:6] == told and found[6] == 0.25 and np.isinf(found[7])
+    assert found[2].shape == () and found[0].copy() == 1.5
+
+
+def test_numbers_in_other_orders_of_bytes():
+    torch = pytest.importorskip("torch")
+    for array in (np.arange(3.0), np.arange(3), np.arange(3, dtype=np.longdouble)):
+        for order in "<>":
+            frame = wire.encode(array.astype(array.dtype.newbyteorder(order)))
+            size, _ = wire.sizes(frame[:8])
+            found = wire.decode(frame[8 : 8 + size], frame[8 + size :])
+            assert found.tolist() == [0, 1, 2] and found.dtype.isnative
+    view = torch.tensor([1 + 2j]).conj().imag  # a view that only knows it is negative
+    assert wire.encode(view) == wire.encode(np.array([-2], dtype="float32"))
+
+
+def test_no_answer_is_dear_to_decode_or_to_print():
+    "What a frame can hold is bounded in memory and time, whatever it is made of."
+    import tracemalloc
+
+    bombs = [
+        ["a" * 2500] + [""] * 50_000,
+        [["b" * 4000]] + [[]] * 50_000,
+        [*np.random.rand(8000, 99).astype("float32"), None],
+        {str(i): [i] for i in range(40_000)},
+        [1, [2, [3, [4, [5] * 50_000]]]],
+        "x" * 3_000_000,
+        10**4000,
+        np.zeros(30_000_000, dtype=bool),
+        [np.zeros((0, 1000))] * 1000,
+    ]
+    tracemalloc.start()
+    for bomb in bombs:
+        began = time.monotonic()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        with pytest.raises(q.Wrong):
+            q.numbers(bomb, shape=(2, 3))
+        with pytest.raises(q.Wrong):
+            q.compare(bomb, {"a": 1}, 0, 0)
+        assert len(q.short(bomb)) < 200
+        assert tracemalloc.get_traced_memory()[1] - before < 40 << 20
+        assert time.monotonic() - began < 2
+    tracemalloc.stop()
+    many = [[]] * (wire.MOST_VALUES + 1)
+    with pytest.raises(TypeError, match="too large; return NumPy arrays"):
+        wire.encode(many)
+    with pytest.raises(wire.BadFrame, match="more than"):
+        wire.decode(json.dumps(many).encode(), b"")
+
+
 def test_what_is_no_answer():
     torch = pytest.importorskip("torch")
     for value in (1j, object(), lambda: 0, b"x", np.array([None]), {(1, 2): 3}):
@@ -274,6 +332,120 @@ def thread():
             said = failing(question, name)
             assert "PermissionError" in said, said
         assert question.call("thread", []) == [1], "a thread may be made"
+
+
+def test_system_calls_are_refused_by_what_they_ask(filtered):
+    code = """
+import ctypes, fcntl, os, resource
+libc = ctypes.CDLL(None, use_errno=True)
+out, into = os.pipe()
+def limits(): resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))
+def owner(): fcntl.fcntl(out, 8, os.getppid())
+def signal(): fcntl.fcntl(out, 10, 9)
+def device(): fcntl.ioctl(out, 0x8901, (0).to_bytes(4, "little"))
+def place(): os.sched_setaffinity(os.getppid(), [0])
+def outlive():
+    if libc.prctl(1, 0, 0, 0, 0): raise OSError(ctypes.get_errno(), "prctl")
+def own():
+    resource.setrlimit(resource.RLIMIT_CPU, resource.getrlimit(resource.RLIMIT_CPU))
+    return fcntl.fcntl(out, fcntl.F_GETFL), libc.prctl(3, 0, 0, 0, 0)
+"""
+    with Box(SOON, filtered) as box:
+        question = box.start([("c", code)])
+        for name in "limits owner signal device place outlive".split():
+            said = failing(question, name)
+            assert "PermissionError" in said, said
+        assert question.call("own", [])[1] == 0, "what concerns only itself"
+
+
+def test_folders_can_be_removed_whatever_is_in_them(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    os.mkdir("top", dir_fd=here)
+    at = os.open("top", os.O_RDONLY, dir_fd=here)
+    for _ in range(1500):  # deeper than recursion, and longer than any path may be
+        os.mkdir("inner-folder", dir_fd=at)
+        below = os.open("inner-folder", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.symlink("/", "link", dir_fd=at)
+    os.close(at)
+    os.close(here)
+    (tmp_path / "top" / "closed").mkdir(mode=0)
+    assert boxes._size(str(tmp_path / "top"), 100)[1] > 100
+    boxes._remove(str(tmp_path / "top"))
+    assert not (tmp_path / "top").exists()
+
+
+def test_folders_of_a_killed_grader_are_swept_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(boxes.tempfile, "gettempdir", lambda: str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for number in (gone.pid, os.getpid()):
+        (tmp_path / f"{boxes.PREFIX}{number}-x" / "d").mkdir(parents=True)
+    (tmp_path / f"{boxes.PREFIX}mine").mkdir()
+    boxes.sweep()
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == sorted([f"{boxes.PREFIX}{os.getpid()}-x", f"{boxes.PREFIX}mine"])
+
+
+def test_private_files_where_python_stands_are_covered(bubblewrap, tmp_path):
+    "Below /usr or an environment: neither tests, nor submissions, nor results."
+    secret = tmp_path / "tests"
+    (secret / "02").mkdir(parents=True)
+    (secret / "02" / "hidden.py").write_text("secret")
+    (tmp_path / "one.ipynb").write_text("secret")
+    paths = (str(secret), str(tmp_path / "one.ipynb"))
+    code = """
+import os
+def look(folder, file): return os.listdir(folder), open(file).read()
+"""
+    needed = boxes._needed()
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr(boxes, "_needed", lambda: [*needed, tmp_path])
+        shown = boxes.replace(bubblewrap, cover=())
+        with Box(SOON, shown) as box:
+            found = box.start([("c", code)]).call("look", list(paths))
+            assert found == [["02"], "secret"]
+        with Box(SOON, boxes.replace(bubblewrap, cover=paths)) as box:
+            assert box.start([("c", code)]).call("look", list(paths)) == [[], ""]
+        found = protections.__wrapped__(True, paths)
+        assert found.bubblewrap is not None and set(paths) <= set(found.cover)
+
+
+@pytest.mark.parametrize("boxed", [True, False])
+def test_a_question_ends_with_a_grader_that_is_killed(boxed):
+    "Also while it runs, and without waiting for it."
+    code = f"""
+import sys, threading; sys.path.insert(0, {str(ROOT / "tools")!r})
+from grading.box import *
+box = Box(Limits(seconds=60), protections({boxed}))
+question = box.start([("1", "import time\\ndef f(): time.sleep(50)")])
+threading.Thread(target=lambda: question.call("f", []), daemon=True).start()
+time.sleep(0.5)
+print(*box._known, flush=True)
+time.sleep(60)
+"""
+    command = [sys.executable, "-c", code]
+    grader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    there = [int(n) for n in grader.stdout.readline().split()]
+    grader.send_signal(signal.SIGKILL)
+    grader.wait()
+    grader.stdout.close()
+    assert len(there) >= 2
+    for _ in range(100):
+        if all(not os.path.exists(f"/proc/{n}") or _zombie(n) for n in there):
+            return
+        time.sleep(0.05)
+    raise AssertionError("a child lives on")
+
+
+def test_no_dead_processes_pile_up(strongest):
+    code = "import os\ndef f(): os._exit(1)"
+    for _ in range(3):
+        with Box(SOON, strongest) as box:
+            failing(box.start([("c", code)]), "f")
+    mine = [p for p in boxes._table().values() if p.parent == os.getpid()]
+    assert sum(p.state == "Z" for p in mine) == 0
 
 
 def test_the_filter_is_well_formed():
@@ -637,6 +809,47 @@ def test_an_earlier_fault_costs_no_later_question(tmp_path, strongest):
         assert "correct versions of f" in result.marks[1].message
     path = submitted(tmp_path, "def g(x): return f(f=x)\ndef f(x): return x + 1")
     assert grading.grade(a, path, strongest).points == 1
+    for own in ("def f(x): return 0", "def f(y, z=3): return 0", "f = None"):
+        name = "y" if "y" in own else "x"
+        path = submitted(tmp_path, f"{own}\ndef g(x): return f({name}=x) * 2")
+        assert [m.points for m in grading.grade(a, path, strongest).marks] == [0, 2]
+
+
+def test_functions_are_lent_to_own_modules_too(tmp_path, strongest):
+    a = small(tmp_path, TWO, "def f(x): return x + 1\ndef g(x): return f(x) * 2")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "adapters.py").write_text("from b import g\nfrom a import first as f\n")
+    (mine / "b.py").write_text(
+        "import a\nfrom a import first as other\n"
+        "def g(x): return a.first(x) + other(x=x)\n"
+    )
+    (mine / "a.py").write_bytes("\ufeffdef first(x): return 0\n".encode())
+    result = grading.grade(a, mine, strongest)
+    assert [m.points for m in result.marks] == [0, 2], result.marks
+
+
+def test_a_slow_function_is_waited_for_once(tmp_path, strongest):
+    a = small(tmp_path, TWO, "def f(x): return x + 1\ndef g(x): return f(x) * 2")
+    code = "def f(x):\n    while True: pass\ndef g(x): return f(x) * 2"
+    began = time.monotonic()
+    path = submitted(tmp_path, code)
+    result = grading.grade(a, path, strongest, limits={"seconds": 4.0, "patience": 0})
+    assert [m.points for m in result.marks] == [0, 2], result.marks
+    assert "f took too long in an earlier question" in result.marks[1].message
+    assert time.monotonic() - began < 20
+
+
+def test_to_wait_for_what_is_lent_costs_no_time(strongest):
+    def lend(arguments, named):
+        time.sleep(0.8)
+        return named["x"]
+
+    code = "def g():\n    return f(x=1) + f(x=2)"
+    with Box(Limits(seconds=1, total=2, patience=0), strongest) as box:
+        question = box.start([("c", code)], lend={"f": lend})
+        assert question.call("g", []) == 3 and question.call("g", []) == 3
+        assert "for 3 s; allowed are" in failing(question, "g")
 
 
 def test_what_is_lent_is_only_what_is_needed(tmp_path, strongest):
@@ -686,8 +899,13 @@ def test_a_reference_serves_longer_than_a_question(tmp_path, strongest, monkeypa
         with pytest.raises(Failed, match="ended the process"):
             reference.lend("f", 2.0, [-1])
         assert reference.lend("f", 2.0, [3]) == 4 and reference("f", [4]) == 5
-        with pytest.raises(RuntimeError):
+        with pytest.raises(grading.Unfit):
             reference("f", [-1])
+        assert reference("f", [5]) == 6
+        reference.box.close()  # as by a lack of memory
+        assert reference("f", [6]) == 7 and reference.lend("f", 2.0, [7]) == 8
+        reference.box.close()
+        assert reference.lend("f", 2.0, [], {"x": 1}) == 2
     finally:
         reference.close()
 
@@ -705,6 +923,10 @@ def test_errors_that_are_asked_for(tmp_path, strongest):
     for code, points in (
         ("def f(x): raise ValueError('x')", 1),
         ("def f(x): raise TypeError('x')", 0),
+        ("class E(ValueError): pass\ndef f(x): raise E", 1),
+        ("class ValueErrorX(Exception): pass\ndef f(x): raise ValueErrorX", 0),
+        ("def f(x): raise KeyError('raised ValueError')", 0),
+        ("import json\ndef f(x): json.loads('[')", 1),
         ("def f(x): return 'raised ValueError'", 0),
     ):
         result = grading.grade(a, submitted(tmp_path, code), strongest)
@@ -761,6 +983,10 @@ def test_the_table_is_harmless():
     assert table[0][-2:] == ["f", "g"] and table[1][-2:] == ["2", "0"]
     assert table[1][0] == "'=HYPERLINK(1)" and table[1][6] == "'@x; y z"
     assert table[2][0] == "-2" and "" in table[2]
+    for text in ("x;=cmd|' /c'!A0", "\uff1d1+1", " =1", 'a,"@b'):
+        cell = report._cell(text)
+        assert "'=" in cell or "'\uff1d" in cell or "'@" in cell, cell
+    assert "\u202e" not in report.clean("a\u202eb\u2066c")
     assert (
         report.clean("a\ud800\x00b") == "a??b" and len(report.clean("x" * 9999)) < 2000
     )

@@ -273,11 +273,15 @@ def submissions(path: Path) -> dict[str, Path]:
         alone = single and not here and single[0].stem != "student"
         return {single[0].stem if alone else path.name: path}
     found = {p.name: p for p in folders if p in handed_in or not single}
+    for p in folders:
+        if p.name not in found:
+            told = f"left out: {reports.clean(p.name, 80)} holds no notebook and no .py"
+            print(told, file=sys.stderr)
     for p in single:
         found[p.name if p.stem in found or p.stem == "grades.csv" else p.stem] = p
     if not found:
         raise ValueError(f"{path} holds no notebook and no folder with one")
-    return found
+    return dict(sorted(found.items()))
 
 
 def _holds_code(folder: Path) -> bool:

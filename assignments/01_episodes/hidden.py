@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from itertools import combinations
 
 import numpy as np
 from grading import questions as q
@@ -71,7 +72,7 @@ def split_classes(ask, rng):
     classes = names(rng, 9)
     labels = rng.choice(classes, 80).tolist() + classes
     sizes, counts = {"train": 4, "validation": 2, "test": 3}, Counter()
-    n = ask.draws(120, 400)
+    pairs, tests, n = Counter(), set(), ask.draws(120, 400)
     for seed in seeds(rng, n):
         split = in_dict(ask("split_classes", labels, sizes, seed), sizes, "the split")
         for part, size in sizes.items():
@@ -81,11 +82,20 @@ def split_classes(ask, rng):
         q.require(len(set(drawn)) == 9, f"a class is in two parts: {sorted(drawn)}")
         q.require(set(drawn) <= set(classes), "a name that is no class")
         counts.update(split["test"])
+        tests.add(frozenset(split["test"]))
+        pairs.update(frozenset(pair) for pair in combinations(split["test"], 2))
     again = ask("split_classes", labels, sizes, seed)
     q.require(again == split, "the same seed gave another split")
     for c in classes:
         fair = q.interval(counts[c], n, 3 / 9)
         q.require(fair, f"a class was in the test part {counts[c]} of {n} times")
+    told = f"{n} seeds gave only {len(tests)} different test parts, of 84 possible"
+    q.require(len(tests) > 30, told)
+    for pair in combinations(classes, 2):
+        there = pairs[frozenset(pair)]
+        told = f"two classes were in the test part together {there} of {n} times, "
+        told += f"expected are about {n / 12:.0f}: draw them independently"
+        q.require(q.interval(there, n, 3 / 9 * 2 / 8), told)
     ask.refuses("split_classes", labels, {"train": 5, "test": 5}, 0)
 
 
@@ -100,13 +110,23 @@ def clean_rows(ask, rng):
 def sample_episode(ask, rng):
     classes, n = names(rng, 6), ask.draws(300, 900)
     labels = rng.permutation([c for c in classes for _ in range(7)]).tolist()
-    first, any_place, rows_seen = Counter(), Counter(), Counter()
+    first, any_place, rows_seen, queried = (Counter() for _ in range(4))
+    orders, supports, alike = set(), {c: set() for c in classes[:5]}, 0
+    places = {c: [i for i, x in enumerate(labels) if x == c] for c in classes}
     for seed in seeds(rng, n):
         e = ask("sample_episode", labels, classes[:5], 3, 2, 3, seed)
         _episode(e, labels, set(classes[:5]), 3, 2, 3)
         first[e["classes"][0]] += 1
         any_place.update(e["classes"])
-        rows_seen.update(np.ravel(e["support"]).tolist())
+        support = q.numbers(e["support"], whole=True).tolist()
+        query = q.numbers(e["query"], whole=True)
+        rows_seen.update(r for rows in support for r in rows)
+        queried.update(query.ravel().tolist())
+        orders.add(tuple(e["classes"]))
+        at = [frozenset(map(places[c].index, r)) for c, r in zip(e["classes"], support)]
+        for c, drawn in zip(e["classes"], at):
+            supports[c].add(drawn)
+        alike += at[0] == at[1]
     for c in classes[:5]:
         told = f"of {n} episodes, a class has label 0 in {first[c]}, and is in "
         told += f"{any_place[c]}; expected are about {n / 5:.0f} and {3 * n / 5:.0f}"
@@ -117,7 +137,21 @@ def sample_episode(ask, rng):
             fair = q.interval(rows_seen[row], n, 3 / 5 * 2 / 7)
             told = f"a row was in the support set of {rows_seen[row]} of {n} episodes"
             q.require(fair, f"{told}, expected are about {n * 6 / 35:.0f}")
+            fair = q.interval(queried[row], n, 3 / 5 * 3 / 7)
+            told = f"a row was in the query set of {queried[row]} of {n} episodes"
+            q.require(fair, f"{told}, expected are about {n * 9 / 35:.0f}")
+    told = f"{n} episodes have only {len(orders)} different orders of classes, of 60"
+    q.require(len(orders) > 30, told)
+    for drawn in supports.values():
+        told = f"a class has only {len(drawn)} different support sets in {n} episodes, "
+        q.require(len(drawn) > 14, told + "of 21 possible: draw rows independently")
+    told = (
+        f"in {alike} of {n} episodes two classes have their rows at the same places, "
+    )
+    told += f"expected are about {n / 21:.0f}: draw rows anew for each class"
+    q.require(q.interval(alike, n, 1 / 21), told)
     again = ask("sample_episode", labels, classes[:5], 3, 2, 3, seed)
+    _episode(again, labels, set(classes[:5]), 3, 2, 3)
     same = np.array_equal(again["support"], e["support"])
     q.require(same and again["classes"] == e["classes"], "the same seed, another draw")
     ask.refuses("sample_episode", labels, classes[:2], 3, 2, 3, 0)
@@ -220,7 +254,10 @@ def fair_episodes(ask, rng):
         q.require(fewest >= 4, "each half of the classes should serve one part")
     told = f"{sum(orders)} of {len(orders)} episodes have their classes in order"
     q.require(q.interval(sum(orders), len(orders), 1 / 6), told)
-    again = ask("fair_episodes", *args)
+    again = in_dict(ask("fair_episodes", *args), ("train", "test"), "the answer")
+    q.require(len(listed(again["test"], "test")) == 12, "the same seed, another number")
+    for e in again["test"]:
+        _episode(e, labels, set(labels), 3, 2, 3)
     same = [e["classes"] for e in again["test"]] == [
         e["classes"] for e in parts["test"]
     ]

@@ -1,15 +1,18 @@
 "Hidden tests of assignment 2, on weights and data drawn for every grading."
 
+import numpy as np
 from grading import questions as q
 
 PRELOAD = ("numpy",)
 KEYS = "W", "b", "v", "c"
+FAR = 1e7
 BACK = ("gradient", "inner_loop", "hessian_vector")
 
 
 def weights(rng, d, m, scale=1.0):
     shapes = {"W": (d, m), "b": (m,), "v": (m,), "c": ()}
-    return {k: scale * rng.normal(size=shapes[k]) for k in KEYS}
+    # arrays as in the notebook, of no dimension too
+    return {k: np.asarray(scale * rng.normal(size=shapes[k])) for k in KEYS}
 
 
 def drawn(rng):
@@ -18,6 +21,14 @@ def drawn(rng):
     data = lambda n: [rng.normal(size=(n, d)), rng.normal(size=n)]
     n_support, n_query = rng.integers(3, 9, size=2)
     return weights(rng, d, m), weights(rng, d, m), data(n_support), data(n_query)
+
+
+def far(rng, theta, n=3):
+    """Data at which differences of the loss tell nothing: each input is there with a
+    target far above and one far below, so that the loss is huge and flat."""
+    x = np.repeat(rng.normal(size=(n, len(theta["W"]))), 2, axis=0)
+    f = np.tanh(x @ theta["W"] + theta["b"]) @ theta["v"] + theta["c"]
+    return [x, f + rng.normal(size=2 * n) + np.tile([FAR, -FAR], n)]
 
 
 def rate(rng):
@@ -36,6 +47,7 @@ def gradient(ask, rng):
     for _ in range(ask.draws(3, 8)):
         theta, _, (x, y), _ = drawn(rng)
         ask.same("gradient", theta, x, y)
+        ask.same("gradient", theta, *far(rng, theta))
 
 
 @q.question(
@@ -65,6 +77,7 @@ def meta_gradient(ask, rng):
     for steps in (0, 1, *rng.integers(2, 6, size=ask.draws(2, 6)).tolist()):
         theta, _, support, query = drawn(rng)
         ask.same("meta_gradient", theta, support, query, rate(rng), steps)
+    ask.same("meta_gradient", theta, support, far(rng, theta), rate(rng), 1)
 
 
 @q.question("first_order", 1, "6. What first order drops", "Question 6", BACK[:2])
@@ -84,10 +97,11 @@ def first_order(ask, rng):
 def outer_slope(ask, rng):
     # with a coarse eps a one-sided difference is far off, a central one is not; that
     # the answer comes from differences shows at an eps where these are visibly wrong
-    for eps in (1e-3, 0.3, 0.5):
+    for eps in (0.05, 0.3, 0.5):
         theta, u, support, query = drawn(rng)
         args = (theta, u, support, query, rate(rng), int(rng.integers(1, 5)), eps)
-        ask.same("outer_slope", *args, rtol=1e-3 if eps < 0.1 else 2e-4)
+        rtol = 1e-3 if eps < 0.1 else 2e-4
+        ask.same("outer_slope", *args, rtol=rtol, atol=1e-5)
 
 
 @q.question("rate_gradient", 3, "8. The gradient of the inner rate", "Eq. (A2-5)", BACK)
@@ -95,3 +109,4 @@ def rate_gradient(ask, rng):
     for steps in (0, 1, *rng.integers(2, 6, size=ask.draws(2, 6)).tolist()):
         theta, _, support, query = drawn(rng)
         ask.same("rate_gradient", theta, support, query, rate(rng), steps)
+    ask.same("rate_gradient", theta, support, far(rng, theta), rate(rng), 2)

@@ -32,11 +32,11 @@ def drawn(rng):
 
 @q.question("sinusoid_tasks", 2, "1. Sinusoids", "Question 1 and its hint")
 def sinusoid_tasks(ask, rng):
-    n, k_shot, n_query = ask.draws(150, 400), 5, 7
+    n, k_shot, n_query = ask.draws(600, 1500), 5, 7
     seed = int(rng.integers(2**31))
     tasks = ask("sinusoid_tasks", n, k_shot, n_query, seed)
     q.require(isinstance(tasks, list) and len(tasks) == n, f"expected {n} tasks")
-    amplitudes, phases, inputs = [], [], []
+    amplitudes, phases, inputs, both = [], [], [], 0
     for task in tasks:
         whole = isinstance(task, list) and len(task) == 4
         q.require(whole, "a task must be a tuple of four tensors")
@@ -51,14 +51,32 @@ def sinusoid_tasks(ask, rng):
         amplitudes.append(np.hypot(a, b))
         phases.append(np.arctan2(b, a))
         inputs.append(x[:, 0])
+        both += len(set(xs[:, 0]) & set(xq[:, 0]))
     _uniform(amplitudes, 0.1, 5.0, "amplitudes")
     _uniform(phases, 0.0, np.pi, "phases")
     _uniform(np.concatenate(inputs), -5.0, 5.0, "inputs")
+    told = f"{both} points are in the support and in the query set of a task"
+    q.require(both <= 5, told)  # single-precision numbers may meet by chance
+    _independent(amplitudes, phases)
     first, again, other = (
-        np.ravel(ask("sinusoid_tasks", 2, 3, 3, s)[0][0]) for s in (7, 7, 8)
+        q.numbers(ask("sinusoid_tasks", 2, 3, 3, s)[0][0], "x", (3, 1))
+        for s in (7, 7, 8)
     )
     q.require((first == again).all(), "the same seed gave other tasks")
     q.require((first != other).any(), "another seed gave the same tasks")
+
+
+def _independent(amplitudes, phases):
+    "Wrong where one tells of the other: a table of four by four, equally filled."
+    at = [
+        np.clip(4 * (np.array(v) - low) / (high - low), 0, 3).astype(int)
+        for v, low, high in ((amplitudes, 0.1, 5.0), (phases, 0.0, np.pi))
+    ]
+    table = np.bincount(4 * at[0] + at[1], minlength=16)
+    told = "amplitude and phase must be drawn independently of each other; in a table "
+    told += f"of 4 x 4 equal cells, tasks lie in {np.count_nonzero(table)} cells"
+    fair = all(q.interval(int(n), len(phases), 1 / 16) for n in table)
+    q.require(fair and np.count_nonzero(table) == 16, told)
 
 
 def _uniform(values, low, high, what):
