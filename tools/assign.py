@@ -210,7 +210,7 @@ def _animal(name: str, expected: dict, by_name: dict, references, full) -> Itera
         protected,
         seed=references.seed,
         full=full,
-        limits={"seconds": 5.0, **expected.get("limits", {})},
+        limits={"seconds": 5.0, "patience": 1.0, **expected.get("limits", {})},
         reference=references(assignment),
     )
     told = f"zoo: {name} {result.points:g} of {result.of:g}, {result.seconds:.1f} s"

@@ -40,6 +40,7 @@ FIRST_USER = 1_000_000  # of the user numbers that children get
 PREFIX = "submission-"  # of folders for boxes, with the grader's number
 MANY_SLOW, HURRY = 3, 4  # so many time limits met: the next are a fourth as long
 MOST_LENT = 2000  # calls of borrowed functions in a question
+LENT_TIME = 3  # times the limit for a call, for all of them
 LENDABLE = ("ValueError", "TypeError", "KeyError", "IndexError", "ZeroDivisionError")
 
 
@@ -635,7 +636,7 @@ class Question:
             return {"refused": f"{name!s:.40} is not lent in this question"}
         if not isinstance(arguments, list) or not isinstance(named, dict):
             return {"refused": f"{name} was called with something else than arguments"}
-        most = self.box.limits.total
+        most = LENT_TIME * self.box.limits.seconds
         if self.lent > MOST_LENT or self.lent_seconds > most:
             raise Failed(
                 f"{caller}(...) called other functions {self.lent} times, for "
