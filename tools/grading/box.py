@@ -284,6 +284,7 @@ class Box:
     _paused: float = 0.0  # seconds that it has waited for what is lent
     _granted: float = 0.0  # both, since the submission began
     _slow: int = 0  # limits of time that it has met
+    slow: set[str] = field(default_factory=set)  # functions that met one
 
     def __enter__(self) -> Box:
         return self
@@ -600,7 +601,8 @@ class Question:
         asked = {"call": name, "arguments": arguments, "id": number}
         asked["named"] = named or {}
         now, told = time.monotonic(), None
-        self.allowed = min(seconds or self.box.seconds, self.until - now)
+        own = self.box.limits.seconds / HURRY if name in self.box.slow else math.inf
+        self.allowed = min(seconds or self.box.seconds, own, self.until - now)
         if now >= self.until:
             limit = self.box.limits.total
             text = f"the calls of {name} took longer than {limit:g} s"
@@ -611,6 +613,9 @@ class Question:
             while "borrow" in (told := self._told(deadline, f"{name}(...)")):
                 self.box._send(self._answer(told, name), deadline)
         except Failed as e:
+            if e.slow and self.box.limits.submission < math.inf:
+                # in the next attempt it is not waited for as long again
+                self.box.slow.add(name)
             e.slow = e.slow and name
             self._broken(e)
         self.until += self.box._make_up()
@@ -658,15 +663,14 @@ class Question:
         raise error
 
     def _told(self, deadline: float, what: str) -> dict:
-        limit = self.allowed
-        if self.until and self.until - time.monotonic() < 0.01:
-            limit = self.box.limits.total
         try:
             told = self.box._receive(deadline)
         except wire.BadFrame as e:
             raise Failed(f"{what} wrote something else than an answer: {e}") from None
         except Failed as e:
             if str(e) == "the time limit":
+                over = self.until and time.monotonic() >= self.until
+                limit = self.box.limits.total if over else self.allowed
                 said = f"{what} took longer than {limit:.3g} s"
                 raise Failed(said, slow=what) from None
             raise Failed(f"{what}: {e}") from None
@@ -825,8 +829,11 @@ def _end(child: subprocess.Popen, protected: Protections, uid: int) -> None:
     child.wait()
     for pid in ours - {child.pid}:  # what has come to us when its parent ended
         try:
-            os.waitpid(pid, os.WNOHANG)
-        except (ChildProcessError, OSError):
+            for _ in range(50):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    break
+                time.sleep(0.005)
+        except OSError:
             continue
 
 
