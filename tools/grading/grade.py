@@ -214,12 +214,12 @@ def grade(
 
 def _one(question, seed, box, student, reference, full, result) -> Mark:
     """The mark of a question; where it is wrong, after another attempt with borrowed
-    earlier functions. These come first where one of the student's own met a limit of
+    earlier functions. These come first where a function of the student's met a limit of
     time before: to wait for it once more would tell nothing."""
     mark = Mark(question.name, question.title, 0.0, question.points, "")
     seconds = box.limits.seconds
     lent = {name: partial(reference.lend, name, seconds) for name in question.needs}
-    slow = sorted(result.slow.intersection(question.needs))
+    slow = sorted(result.slow) if lent else []
     attempts = [lent, {}] if slow else [{}, lent] if lent else [{}]
     problem = f"{', '.join(slow)} took too long in an earlier question" if slow else ""
     for lend in attempts:
