@@ -145,7 +145,7 @@ def _bubblewrap(
     shown = [*binds, *(Path("/") / n for n in LIBRARIES)]
     for path in map(Path, cover):  # of ours, where Python's own folders are
         below = any(path.is_relative_to(b) for b in shown)
-        if below and not path.is_relative_to(root):
+        if below and not any(b.is_relative_to(path) for b in shown):
             empty = ["--tmpfs"] if path.is_dir() else ["--ro-bind", "/dev/null"]
             command += [*empty, str(path)]
     for folder_of_ours in ("/grader", "/book"):
