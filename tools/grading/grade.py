@@ -151,8 +151,9 @@ class Reference:
             question = self._ready()
             try:
                 return question.call(name, arguments, seconds, named)
-            except Failed:
-                if not question.over or attempt + 1 == ATTEMPTS:
+            except Failed as e:
+                theirs = seconds is not None and e.slow  # arguments that never end
+                if not question.over or theirs or attempt + 1 == ATTEMPTS:
                     raise
 
     def _ready(self):
