@@ -133,7 +133,7 @@ def test_no_answer_is_dear_to_decode_or_to_print():
     ]
     tracemalloc.start()
     for bomb in bombs:
-        began = time.monotonic()
+        began = time.process_time()
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         with pytest.raises(q.Wrong):
@@ -142,7 +142,7 @@ def test_no_answer_is_dear_to_decode_or_to_print():
             q.compare(bomb, {"a": 1}, 0, 0)
         assert len(q.short(bomb)) < 200
         assert tracemalloc.get_traced_memory()[1] - before < 40 << 20
-        assert time.monotonic() - began < 2
+        assert time.process_time() - began < 2
     tracemalloc.stop()
     many = [[]] * (wire.MOST_VALUES + 1)
     with pytest.raises(TypeError, match="too large; return NumPy arrays"):
