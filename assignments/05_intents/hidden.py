@@ -125,7 +125,7 @@ def inductive(ask, rng):
 def step(place, letter):
     def test(ask, rng):
         state, gain = learned(ask, rng), []
-        for _ in range(ask.draws(30, 100)):
+        for _ in range(ask.draws(20, 60)):
             x, y, queries, labels = episode(rng)
             base = np.asarray(ask.reference("baseline", x, y, queries)) == labels
             right = answer(ask, state, x, y, queries) == labels
