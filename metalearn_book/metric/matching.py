@@ -29,7 +29,7 @@ def similarities(
     support: Tensor,  # (B, S, d): embedded support items
     metric: str = "cosine",  # or "euclidean", minus the squared distance
 ) -> Tensor:  # (B, Q, S)
-    "How alike each query and each support item are: the a(·,·) of Eq. (MN-1) times τ."
+    "How alike each query and each support item are: the a(·,·) of Eq. (MN-1)."
     metric = choice("metric", metric, ("cosine", "euclidean"))
     shapes(z=(z, "B Q d"), support=(support, "B S d")), floating(z=z, support=support)
     z = z.to(support.dtype)
@@ -77,8 +77,8 @@ class MatchingNet(nn.Module):
     body: maps items `(n, ...)` to vectors `(n, d)`; None leaves x as it is.
     metric: "cosine" or "euclidean" (minus the squared distance).
     temperature: divides the similarities; learned unless `learn_temperature` is False.
-    votes: of a class, the "sum" of its items' attention, or their "mean", which does
-    not prefer a class that has more of them.
+    votes: of a class, the "sum" of its items' attention, or their "mean"; at a low
+    temperature both prefer a class that has more of them.
     context: None, or a `FullContext`, which sees the support set as a whole.
     """
 
@@ -137,7 +137,7 @@ class FullContext(nn.Module):
     through an LSTM in both directions, Eq. (MN-7), and a query reads the support set by
     attention, Eq. (MN-8).
 
-    dim: of the embeddings. steps: reads K of a query; 0 leaves it as it is.
+    dim: of the embeddings. steps: reads R of a query; 0 leaves it as it is.
     It starts as the identity: both LSTMs add nothing until they are trained.
     """
 

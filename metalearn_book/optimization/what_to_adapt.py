@@ -63,7 +63,8 @@ def BOIL(
     **inner,
 ) -> MAML:
     """Body only update in the inner loop (Oh et al., 2021): MAML in which everything
-    but the head adapts. The head must not start at zero.
+    but the head adapts. A head that starts at zero lets nothing adapt until
+    outer steps have moved it.
     """
     return MAML(model, loss_fn, adapt=split_names(model, head)[0], **inner)
 
