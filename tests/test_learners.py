@@ -46,6 +46,7 @@ OTHER_DATA = {
     "StreamMAML": "streams of tokens: tests/test_dynamic_evaluation.py",
     "InContextRegressor": "pairs of linear tasks, in the context: "
     "tests/test_in_context.py",
+    "PFNRegressor": "numbers, with bars of a prior: tests/test_prior_fitted.py",
     "SpanTyping": "sentences with a label for each span: tests/test_entities.py",
     "SourceHead": "labelled rows of other domains beside the support set: "
     "tests/test_sentiment.py",
@@ -100,6 +101,7 @@ FACTORIES = {
     "ConditionalNP": lambda cls: cls(DIM, 8),
     "AttentiveNP": lambda cls: cls(DIM, 8, 2),
     "LatentNP": lambda cls: cls(DIM, 8, 3, attention=True, answer_draws=6),
+    "PFNClassifier": lambda cls: cls(DIM, N_WAY, width=8, n_layers=2, heads=2),
     "ByHand": lambda cls: cls(classifier(), two_steps, inner_lr=0.2),
     "ImplicitLoop": implicit,
     "ImplicitMAML": implicit,

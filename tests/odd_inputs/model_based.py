@@ -1,10 +1,12 @@
 """Recipes for `model_based`."""
 
+import numpy as np
 import torch
 from odd_inputs import Recipe
 
 from metalearn_book.foundations.tasks import Examples, TaskBatch
 from metalearn_book.model_based import neural_process as npro
+from metalearn_book.model_based import prior_fitted as pf
 
 PARTS = ("model_based",)
 R = Recipe
@@ -25,17 +27,36 @@ def numbers(dim=2) -> TaskBatch:
     return TaskBatch(*sets)
 
 
+def classes(dim=2) -> TaskBatch:
+    y = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
+    return TaskBatch(*(Examples(drawn(2, 4, dim, seed=s), y) for s in (0, 2)))
+
+
 def of_numbers(made):
     "What a learner of numbers does with tasks of its size."
     tasks = numbers(getattr(made, "dim", 2))
     return made(tasks), made.adapt(tasks.support)(tasks.query.x)
 
 
+def of_classes(made):
+    tasks = classes(made.reader.dim)
+    return made(tasks), made.adapt(tasks.support)(tasks.query.x)
+
+
+def bars() -> pf.Bars:
+    return pf.bars_of(drawn(200), 6)
+
+
+def table_model() -> pf.PFNClassifier:
+    torch.manual_seed(0)
+    return pf.PFNClassifier(3, 2, width=8, n_layers=1, heads=2)
+
+
 def mixed() -> npro.NormalMixture:
     return npro.NormalMixture(drawn(2, 3, 2), drawn(2, 3, 2, seed=1).exp())
 
 
-N = "model_based.neural_process."
+N, P = "model_based.neural_process.", "model_based.prior_fitted."
 RECIPES = {
     N + "NormalMixture": R(
         lambda: {"mean": drawn(2, 3, 2), "std": drawn(2, 3, 2, seed=1).exp()},
@@ -104,5 +125,39 @@ RECIPES = {
             "tasks_per_batch": 2,
         },
         use=lambda found: [e.values for e in found.values()],
+    ),
+    P + "BetaBernoulliTasks": R(
+        lambda: {"a": 1.0, "b": 2.0, "k_shot": (1, 3), "n_query": 2},
+        use=lambda made: made.sample(2, gen()),
+    ),
+    P + "PFNClassifier": R(
+        lambda: {"dim": 2, "n_classes": 2, "width": 8, "n_layers": 1, "heads": 2},
+        use=of_classes,
+    ),
+    P + "Bars": R(
+        lambda: {"borders": torch.tensor([-1.0, 0.0, 1.0, 2.0, 4.0])},
+        use=lambda made: pf.BarDensity(made, torch.zeros(1, 1, len(made))).average,
+    ),
+    P + "bars_of": R(lambda: {"draws": drawn(200), "n_bars": 6}),
+    P + "BarDensity": R(
+        lambda: {"bars": bars(), "logits": drawn(2, 3, 6)},
+        use=lambda made: made.log_prob(torch.zeros(*made.logits.shape[:2], 1)),
+    ),
+    P + "PFNRegressor": R(
+        lambda: {"bars": bars(), "dim": 2, "width": 8, "n_layers": 1, "heads": 2},
+        use=lambda made: made(numbers(made.reader.dim)),
+    ),
+    P + "TableTasks": R(
+        lambda: {"dim": 4, "n_classes": 3, "k_shot": (4, 6), "n_query": 3},
+        use=lambda made: made.sample(2, gen()),
+    ),
+    P + "standardized": R(lambda: {"x": drawn(2, 5, 3), "n": 4}),
+    P + "table_probabilities": R(
+        lambda: {
+            "model": table_model(),
+            "x": np.asarray(drawn(6, 3)),
+            "y": ["a", "b", "a", "b", "a", "b"],
+            "x_query": np.asarray(drawn(2, 3, seed=1)),
+        }
     ),
 }
