@@ -1,0 +1,129 @@
+"""The table of all methods: every learner and head of the package on the same episodes,
+with the same encoder and the same budget.
+
+    python benchmarks/leaderboard                     make what is missing; go on
+    python benchmarks/leaderboard --bed 'omniglot 5w1s' --row ProtoNet     one cell
+    python benchmarks/leaderboard --list              what there is, and what is missing
+    python benchmarks/leaderboard --workers 2 | --ray
+
+A cell is made where it is missing, unfinished, or of other code or settings. What is
+done is stored after every training run under results/leaderboard; a killed run goes on
+from there. Two processes, or two machines with one folder, never make the same cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch  # noqa: E402
+from beds import beds  # noqa: E402
+from cells import ROOT, code_of, is_done, path_of, read_cell, run_cell  # noqa: E402
+from rows import all_rows  # noqa: E402
+from tqdm.auto import tqdm  # noqa: E402
+
+from metalearn_book.book.scale import current_scale  # noqa: E402
+
+
+def folders() -> tuple[Path, Path]:
+    "Where cells are stored, and where unfinished runs are kept."
+    scale, work = current_scale(), ROOT / "_build/leaderboard" / current_scale()
+    results = Path(os.environ.get("METALEARN_RESULTS") or ROOT / "results")
+    stored = {"smoke": work / "results", "book": results / "leaderboard"}
+    return stored.get(scale, results / f"leaderboard_{scale}"), work
+
+
+def one(job: tuple[str, str]) -> tuple[str, str, str, float]:
+    "A cell by the names of its bed and row, in any process."
+    torch.set_num_threads(1)
+    rows, start = all_rows()[0], time.perf_counter()
+    bed, row = beds()[job[0]], rows[job[1]]
+    said = run_cell(bed, row, *folders(), rows)
+    return *job, said, time.perf_counter() - start
+
+
+def wanted(args) -> list[tuple[str, str]]:
+    "Cells that are not done, views behind the rows that they look at."
+    rows, _ = all_rows()
+    for name, known in (("bed", beds()), ("row", rows)):
+        for asked in getattr(args, name) or []:
+            if asked not in known:
+                sys.exit(f"no {name} {asked!r}; there are: {', '.join(known)}")
+    folder, codes, jobs = folders()[0], {}, []
+    for bed in beds().values():
+        for row in sorted(rows.values(), key=lambda r: bool(r.parent)):
+            if args.bed and bed.name not in args.bed or not row.runs_on(bed):
+                continue
+            if args.row and row.name not in args.row:
+                continue
+            record = read_cell(path_of(bed, row, folder))
+            codes.setdefault(row.name, code_of(row))
+            made_of = (bed.settings(), codes[row.name])
+            stale = record and (record["settings"], record["code"]) != made_of
+            if not is_done(record, bed) or stale:
+                jobs.append((bed.name, row.name))
+    return jobs
+
+
+def in_processes(jobs, workers: int):
+    if workers == 1:
+        yield from map(one, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(one, jobs)
+
+
+def by_ray(jobs):
+    import ray
+
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    call = ray.remote(num_cpus=1)(one)
+    waiting = [call.remote(job) for job in jobs]
+    while waiting:
+        ready, waiting = ray.wait(waiting)
+        yield ray.get(ready[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bed", action="append", help="only this test bed")
+    parser.add_argument("--row", action="append", help="only this method")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--ray", action="store_true", help="on Ray, where installed")
+    parser.add_argument("--list", action="store_true", help="say what is missing")
+    args = parser.parse_args()
+    jobs = wanted(args)
+    if args.list:
+        rows, none = all_rows()
+        print(f"{len(rows)} rows, {len(beds())} test beds, {len(jobs)} cells to make")
+        print(*(f"to make: {b}, {r}" for b, r in jobs), sep="\n")
+        print(*(f"no row: {n} ({why})" for n, why in none.items()), sep="\n")
+        return
+    views = [job for job in jobs if all_rows()[0][job[1]].parent]
+    plain = [job for job in jobs if job not in views]
+    run = by_ray if args.ray else lambda part: in_processes(part, args.workers)
+    problems = []
+    with tqdm(total=len(jobs), unit="cell") as bar:
+        for part in (plain, views):
+            for bed, row, said, seconds in run(part) if part else ():
+                bar.update()
+                bar.write(f"{bed}, {row}: {said} ({seconds:.0f} s)")
+                if said.startswith("waits"):
+                    problems.append(f"{bed}, {row}: {said}")
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    sys.path.append(str(ROOT / "tools"))
+    import ending
+
+    ending.run(main)
