@@ -22,13 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import torch  # noqa: E402
-from beds import beds  # noqa: E402
-from cells import ROOT, code_of, is_done, path_of, read_cell, run_cell  # noqa: E402
-from rows import all_rows  # noqa: E402
-from tqdm.auto import tqdm  # noqa: E402
+import torch
+from beds import beds
+from cells import ROOT, is_done, is_old, path_of, read_cell, run_cell, what_decides
+from rows import all_rows
+from tqdm.auto import tqdm
 
-from metalearn_book.book.scale import current_scale  # noqa: E402
+from metalearn_book.book.scale import current_scale
 
 
 def folders() -> tuple[Path, Path]:
@@ -55,7 +55,7 @@ def wanted(args) -> list[tuple[str, str]]:
         for asked in getattr(args, name) or []:
             if asked not in known:
                 sys.exit(f"no {name} {asked!r}; there are: {', '.join(known)}")
-    folder, codes, jobs = folders()[0], {}, []
+    folder, jobs = folders()[0], []
     for bed in beds().values():
         for row in sorted(rows.values(), key=lambda r: bool(r.parent)):
             if args.bed and bed.name not in args.bed or not row.runs_on(bed):
@@ -63,10 +63,7 @@ def wanted(args) -> list[tuple[str, str]]:
             if args.row and row.name not in args.row:
                 continue
             record = read_cell(path_of(bed, row, folder))
-            codes.setdefault(row.name, code_of(row))
-            made_of = (bed.settings(), codes[row.name])
-            stale = record and (record["settings"], record["code"]) != made_of
-            if not is_done(record, bed) or stale:
+            if not is_done(record, bed) or is_old(record, what_decides(bed, row)):
                 jobs.append((bed.name, row.name))
     return jobs
 

@@ -7,8 +7,10 @@ most, and that one goes on from its own checkpoint.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import torch
 from beds import Bed, tasks
+from learners import found_learners
 from rows import Row
 
 from metalearn_book.book.results import versions
@@ -51,19 +54,73 @@ def path_of(bed: Bed, row: Row, folder: Path) -> Path:
 # --- what a stored cell depends on -----------------------------------------------------
 
 
-def code_of(row: Row) -> str:
-    "A digest of the definitions of the package that a row's learner reaches."
-    from learners import found_learners
+#: functions below that decide about the numbers; compared apart: settings, candidates
+DECIDE = {"trained", "search", "judged", "chosen", "compact"}
+APART = {"ALL", "Bed", "INNER", "OUTER", "Row", "_ROWS", "LEFT_OUT", "PLAIN"}
 
-    module = getattr(found_learners().get(row.learner), "__module__", None)
-    lines = ["from metalearn_book.foundations.training import meta_train",
-             "from metalearn_book.foundations.measuring import evaluate",
-             "from metalearn_book.foundations.tasks import ClassTasks, SinusoidTasks",
-             "meta_train, evaluate, ClassTasks, SinusoidTasks"]  # fmt: skip
-    if module:
-        lines += [f"from {module} import {row.learner}", row.learner]
+
+def _makes(row: Row, tree: ast.Module) -> ast.AST | None:
+    "The entry of a row in the tables of rows.py; None for one that made itself."
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Row":
+            first = call.args[0]
+            if isinstance(first, ast.Constant) and first.value == row.name:
+                return call
+    return None
+
+
+def _used(start: list[ast.AST], trees: list[ast.Module]) -> tuple[list, list]:
+    "The definitions that some code reaches in these modules, and the imports it uses."
+    bound: dict[str, list[ast.stmt]] = {}
+    imports: dict[str, str] = {}
+    for node in (n for tree in trees for n in tree.body):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("metalearn"):
+            for alias in node.names:
+                imports[alias.name] = f"from {node.module} import {alias.name}"
+        elif isinstance(node, reached.DEFINITIONS):
+            bound.setdefault(node.name, []).append(node)
+        elif isinstance(node, ast.Assign):
+            for name in (n.id for n in ast.walk(node.targets[0]) if hasattr(n, "id")):
+                bound.setdefault(name, []).append(node)
+    found, lines, seen, todo = [], set(), set(APART), list(start)
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
+            if name in imports:
+                lines.add(imports[name])
+            elif name not in seen:
+                todo += bound.get(name, [])
+            seen.add(name)
+    return found, sorted(lines)
+
+
+@functools.cache
+def _trees() -> list[ast.Module]:
+    here = Path(__file__).parent
+    return [ast.parse((here / f).read_text("utf-8"))
+            for f in ("beds.py", "rows.py", "cells.py")]  # fmt: skip
+
+
+_codes: dict[str, str] = {}
+
+
+def code_of(row: Row) -> str:
+    """A digest of all definitions that decide about a row's numbers: of the package, of
+    the test beds, and of its own line in rows.py."""
+    if row.name in _codes:
+        return _codes[row.name]
+    trees, learner = _trees(), found_learners().get(row.learner)
+    makes = _makes(row, trees[1])
+    start = [n for n in trees[2].body if getattr(n, "name", "") in DECIDE]
+    start += [ast.parse("from_signature")] if makes is None else [makes]
+    own, lines = _used(start, trees)
+    if learner is not None:
+        lines.append(f"from {learner.__module__} import {row.learner}")
     found = reached.Reach(reached.parse("\n".join(lines))).digests()
-    return reached.digest(json.dumps(found, sort_keys=True))
+    texts = sorted(reached.canonical(node) for node in own)
+    _codes[row.name] = reached.digest(json.dumps(found, sort_keys=True), *texts)
+    return _codes[row.name]
 
 
 def commit() -> str:
@@ -100,6 +157,15 @@ def write_cell(path: Path, record: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with made(path) as part:
         part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def what_decides(bed: Bed, row: Row) -> dict:
+    "What the numbers of a cell depend on."
+    return {"settings": bed.settings(), "grid": row.grid(bed), "code": code_of(row)}
+
+
+def is_old(record: dict, made_of: dict) -> bool:
+    return any(record.get(k) != v for k, v in made_of.items())
 
 
 def is_done(record: dict | None, bed: Bed) -> bool:
@@ -167,9 +233,7 @@ def search(bed: Bed, row: Row, record: dict, save, parent=None) -> None:
             if parent is not None:
                 learner = row.make(parent, options)
             else:
-                learner, _ = trained(
-                    bed, row, options, bed.search_steps, SEARCH_SEED, None
-                )
+                learner, _ = trained(bed, row, options, bed.search_steps, SEARCH_SEED)
             value = judged(learner, bed, row, "validation", bed.validation,
                            VALIDATION_SEED).mean  # fmt: skip
             record["search"][key] = {"options": options, "value": round(value, 6)}
@@ -266,7 +330,7 @@ def trained_parent(bed: Bed, parent: Row, record: dict, seed: int, work: Path):
     if path.exists():
         learner.load_state_dict(load_checkpoint(path)["weights"])
     else:
-        learner, _ = trained(bed, parent, options, bed.steps, seed, None)
+        learner, _ = trained(bed, parent, options, bed.steps, seed)
         save_checkpoint(path, {"weights": learner.state_dict()})
     return learner.eval()
 
@@ -279,19 +343,19 @@ def run_cell(bed: Bed, row: Row, folder: Path, work: Path, rows: dict[str, Row])
     with alone(lock) as mine:
         if not mine:
             return "elsewhere"
-        settings, code = bed.settings(), code_of(row)
         record = read_cell(path)
-        old = record and (record["settings"], record["code"]) != (settings, code)
+        made_of = what_decides(bed, row)
+        old = record and is_old(record, made_of)
         if record is None or old:
             for kept in lock.parent.glob(f"{short(row.name)}.*.checkpoint"):
                 kept.unlink()  # of other code or settings
             for kept in lock.parent.glob(f"{short(row.name)}.*.weights"):
                 kept.unlink()
             record = {"bed": bed.name, "row": row.name, "learner": row.learner,
-                      "settings": settings, "code": code, "search": {}, "seeds": {},
+                      "search": {}, "seeds": {},
                       "transductive": row.transductive(bed), "trained": row.trained,
                       "note": row.note, "parent": row.parent,
-                      "command": command(bed, row)}  # fmt: skip
+                      "command": command(bed, row)} | made_of  # fmt: skip
         if is_done(record, bed):
             return "there already"
 

@@ -15,7 +15,6 @@ from itertools import product
 import torch
 from beds import Bed, body, items, model, tasks, width
 from learners import found_learners
-from torch import nn
 
 from metalearn_book.foundations.bilevel import mse_per_task
 from metalearn_book.foundations.encoders import LinearProbe, NearestPrototype
@@ -112,7 +111,7 @@ OUTER = {
     "numbers": (3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
 }
 INNER = {
-    "text": ((1.0, 5.0, 25.0), (1e-3, 1e-2)),
+    "text": ((2.0, 10.0, 50.0), (1e-4, 1e-3)),
     "layers": ((0.01, 0.1, 1.0), (3e-5, 3e-4)),
     "images": ((0.05, 0.2, 0.8), (1e-3, 4e-3)),
     "numbers": ((0.003, 0.01, 0.03), (1e-3, 5e-3)),
@@ -301,7 +300,7 @@ _ROWS = {
         Row("LEO", "LEO",
             lambda bed, o: LEO(width(bed), 32, inner_lr=o["inner_lr"]),
             lambda bed: [{"inner_lr": a, "outer_lr": b}
-                         for a, b in product((0.3, 1.0, 3.0), (1e-3, 1e-2))],
+                         for a, b in product((0.3, 1.0, 3.0), (1e-4, 1e-3))],
             kinds=VECTORS),
     ],
     "PFNClassifier": [
