@@ -201,9 +201,7 @@ def judged(learner, bed: Bed, row: Row, part: str, episodes: int, seed: int):
     return evaluate(learner, given, episodes, **options)
 
 
-def trained(
-    bed: Bed, row: Row, options: dict, steps: int, seed: int, kept: Path | None
-):
+def trained(bed: Bed, row: Row, options: dict, steps: int, seed: int, kept=None):
     """A learner after `steps` outer steps, and what the training says of itself."""
     torch.manual_seed(seed)
     if row.name == "Pretrained body, prototypes":
