@@ -14,7 +14,7 @@ LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test run full execute export starts models bench lab clean
+.PHONY: help book serve test run full execute export starts models leaderboard bench lab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -54,6 +54,9 @@ starts: $(VENV)/.installed ## make the starts that come with the package anew, f
 
 models: $(VENV)/.installed ## pretrain the small language models from the data sets, into the cache: half an hour, once; can be interrupted
 	@$(PY) -c "from metalearn_book.language_models.pretraining import build_models; print(*build_models(), sep='\n')"
+
+leaderboard: $(VENV)/.installed ## make the table of all methods, or what is missing of it: at most a day of one core; goes on where it stopped
+	@OMP_NUM_THREADS=1 $(PY) benchmarks/leaderboard
 
 bench: $(VENV)/.installed ## measure the inner-loop engine against other libraries: 10 minutes, on a machine that does nothing else
 	@benchmarks/rivals.sh $(VENV)

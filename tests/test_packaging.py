@@ -34,8 +34,8 @@ PARTS = [
     "metric",
     "model_based",
     "language_models",
-    "practice",
     "case_studies",
+    "practice",
     "deployment",
 ]
 

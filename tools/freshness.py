@@ -37,9 +37,16 @@ def without_numbers(code: str) -> str:
     return re.sub(r"""(["'])([a-z_]+/)\d+_(\w+)\1""", r"\1\2\3\1", code)
 
 
+#: folders of `results/` that a chapter reads as a whole
+FOLDERS = {"leaderboard"}
+
+
 def quoted_results(code: reached.Module, root: Path = ROOT) -> dict[str, str]:
     "Digest of each results file that the code names, without its stamp."
     found = {}
+    for name in sorted(FOLDERS & reached.texts(code)):
+        files = sorted((root / "results" / name).rglob("*.json"))
+        found[name] = reached.digest(*(f.read_text(encoding="utf-8") for f in files))
     for name in sorted(reached.texts(code)):
         if "/" not in name or not re.fullmatch(r"[\w./-]{3,120}", name):
             continue  # a sentence, not a name

@@ -261,6 +261,8 @@ AFTER = {
     "bits per byte, steer what it writes, and see what fine-tuning forgets.",
     "case_studies": "Take a few labelled texts to a classifier or a tagger that knows "
     "when to decline, and choose between methods on your own data.",
+    "practice": "Read a table of thirty methods without being fooled, know where "
+    "meta-learning pays, and choose a method for data of your own.",
 }
 
 

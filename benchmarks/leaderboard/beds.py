@@ -66,8 +66,8 @@ class Bed:
 
 def _bed(data: str, kind: str, way: int, shot: int, query: int) -> Bed:
     end = " layers" if kind == "layers" else ""
-    budget = {"numbers": (2000, 200, 5), "images": (600, 100, 3),
-              "text": (200, 50, 5), "layers": (100, 25, 5)}[kind]  # fmt: skip
+    budget = {"numbers": (1000, 100, 5), "images": (600, 100, 3),
+              "text": (120, 30, 5), "layers": (80, 20, 5)}[kind]  # fmt: skip
     name = data if kind == "numbers" else f"{data} {way}w{shot}s{end}"
     seeds = 1 if kind == "images" else 3
     return Bed(name, data, kind, way, shot, query, *budget, seeds=seeds)

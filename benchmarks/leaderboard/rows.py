@@ -127,6 +127,13 @@ def both_rates(bed: Bed) -> list[dict]:
     return [{"inner_lr": a, "outer_lr": b} for a, b in product(inner, outer)]
 
 
+def rates_of_adam(bed: Bed) -> list[dict]:
+    "For a learner whose inner optimizer divides by the size of the gradient."
+    inner = (0.003, 0.01, 0.03) if bed.kind == "numbers" else (0.0003, 0.001, 0.003)
+    return [{"inner_lr": a, "outer_lr": b}
+            for a, b in product(inner, INNER[bed.kind][1])]  # fmt: skip
+
+
 def values(name: str, *options) -> Callable:
     return lambda bed: [{name: v} for v in options]
 
@@ -187,7 +194,9 @@ def by_itself(name: str, learner: Callable) -> list[Row]:
             name,
             name,
             make,
-            both_rates if steps else outer_rates,
+            (rates_of_adam if name == "CarryingReptile" else both_rates)
+            if steps
+            else outer_rates,
             kinds=CLASSES | NUMBERS if takes_model else CLASSES,
             transductive=lambda bed: name in BY_STEPS and bed.kind == "images",
         )

@@ -14,7 +14,7 @@ from ..data.arguments import real
 from ..data.files import environment_folder, locked, made
 from .scale import current_scale
 
-__all__ = ["save_results", "load_results", "versions"]
+__all__ = ["save_results", "load_results", "results_folder", "versions"]
 
 _PACKAGES = ("torch", "numpy", "transformers", "datasets", "accelerate")
 
@@ -152,3 +152,19 @@ def load_results(chapter: str, at: str = "book", missing: dict | None = None) ->
         f"to make them there: {how}"
     )
     return missing
+
+
+def results_folder(name: str) -> Path:
+    """A folder of stored numbers, such as `leaderboard`, which may not be there: in
+    METALEARN_RESULTS, in the folder `results` where that is not set, or in the
+    repository that this code lies in.
+    """
+    _check_chapter(name)
+    folder = environment_folder(
+        "METALEARN_RESULTS", "read the folder results", must_exist=False
+    )
+    beside = Path(__file__).resolve().parents[2] / "results"
+    for place in (folder, Path("results"), beside):
+        if place is not None and (place / name).is_dir():
+            return place / name
+    return (folder or Path("results")) / name

@@ -1,0 +1,1 @@
+"What holds across methods: tables of many learners, read with care."
