@@ -1,5 +1,5 @@
-"""The table of all methods: rows by introspection, cells that survive a kill, files that
-are checked when they are read."""
+"""The table of all methods: rows by introspection, cells that survive a kill, files
+that are checked when read."""
 
 import importlib
 import json
@@ -19,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks/leaderboard"
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setenv("METALEARN_SCALE", "smoke")
+
+
 @pytest.fixture(scope="module")
 def table():
-    "The modules of the benchmark, at smoke scale."
-    old = os.environ.get("METALEARN_SCALE")
-    os.environ["METALEARN_SCALE"] = "smoke"
+    "The modules of the benchmark."
     sys.path.insert(0, str(FOLDER))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the benchmark: sums in the same order
@@ -33,10 +36,6 @@ def table():
     finally:
         sys.path.remove(str(FOLDER))
         torch.set_num_threads(threads)
-        if old is None:
-            del os.environ["METALEARN_SCALE"]
-        else:
-            os.environ["METALEARN_SCALE"] = old
 
 
 def sinusoids(table):
@@ -55,7 +54,7 @@ def stored(table, bed, name, folder) -> Path:
     return table["cells"].path_of(bed, rows[name], folder / "results")
 
 
-# --- rows ------------------------------------------------------------------------------
+# --- rows ----------------------------------------------------------------------------
 
 
 def test_every_learner_is_a_row_or_says_why_not(table):
@@ -88,7 +87,7 @@ def test_searches_have_the_same_size(table):
         assert len(sizes) == 1, bed.name
 
 
-# --- cells -----------------------------------------------------------------------------
+# --- cells ---------------------------------------------------------------------------
 
 
 def test_a_cell_is_made_once_and_is_the_same_again(table, tmp_path):
@@ -168,9 +167,7 @@ def test_a_damaged_cell_is_refused(table, tmp_path, content):
 def test_a_rate_that_runs_away_loses_and_says_so(table, tmp_path):
     bed = sinusoids(table)
     rows = table["rows"].all_rows()[0]
-    wild = replace(
-        rows["MAML"], grid=lambda b: [{"inner_lr": 1e30, "outer_lr": 1e-3}]
-    )
+    wild = replace(rows["MAML"], grid=lambda b: [{"inner_lr": 1e30, "outer_lr": 1e-3}])
     rows = rows | {"MAML": wild}
     said = table["cells"].run_cell(
         bed, wild, tmp_path / "results", tmp_path / "work", rows

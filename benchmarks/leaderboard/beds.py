@@ -106,7 +106,7 @@ def beds() -> dict[str, Bed]:
     return {b.name: b for b in ALL}
 
 
-# --- rows and vectors ------------------------------------------------------------------
+# --- rows and vectors ---------------------------------------------------------------
 
 
 def first_rows(labels: Sequence[str], most: int) -> list[int]:
@@ -209,7 +209,7 @@ def tasks(bed: Bed, part: str, features: str = "encoder"):
     return ClassTasks(x, labels, bed.n_way, bed.k_shot, n_query)
 
 
-# --- the networks ----------------------------------------------------------------------
+# --- the networks -------------------------------------------------------------------
 
 
 def width(bed: Bed) -> int:

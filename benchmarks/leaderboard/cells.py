@@ -51,12 +51,22 @@ def path_of(bed: Bed, row: Row, folder: Path) -> Path:
     return folder / short(bed.name) / f"{short(row.name)}.json"
 
 
-# --- what a stored cell depends on -----------------------------------------------------
+# --- what a stored cell depends on --------------------------------------------------
 
 
 #: functions below that decide about the numbers; compared apart: settings, candidates
 DECIDE = {"trained", "search", "judged", "chosen", "compact"}
-APART = {"ALL", "Bed", "INNER", "OUTER", "Row", "_ROWS", "LEFT_OUT", "PLAIN"}
+APART = {
+    "ALL",
+    "Bed",
+    "INNER",
+    "OUTER",
+    "OWN_INNER",
+    "Row",
+    "_ROWS",
+    "LEFT_OUT",
+    "PLAIN",
+}
 
 
 def _makes(row: Row, tree: ast.Module) -> ast.AST | None:
@@ -187,7 +197,7 @@ def alone(path: Path) -> Iterator[bool]:
         yield True
 
 
-# --- training and testing ----------------------------------------------------------------
+# --- training and testing -----------------------------------------------------------
 
 
 def seen(bed: Bed, row: Row, part: str):
@@ -222,7 +232,7 @@ def trained(bed: Bed, row: Row, options: dict, steps: int, seed: int, kept=None)
 
 
 def search(bed: Bed, row: Row, record: dict, save, parent=None) -> None:
-    "Fill `record['search']`: each candidate with what it reaches on validation classes."
+    "Fill `record['search']`: what each candidate reaches on validation classes."
     for options in row.grid(bed):
         key = json.dumps(options, sort_keys=True)
         if key in record["search"]:
@@ -272,8 +282,7 @@ def compact(values: torch.Tensor, bed: Bed) -> list:
 
 
 def cost(learner, bed: Bed, row: Row) -> dict:
-    """Milliseconds of one processor, and bytes, of adapting to one episode and answering
-    its queries."""
+    "Milliseconds of one processor, and bytes: to adapt to an episode and answer."
     batch = seen(bed, row, "test").sample(1, torch.Generator().manual_seed(1))
 
     def once():

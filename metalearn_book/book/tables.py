@@ -37,7 +37,8 @@ let back=box.parentElement,color="";
 while(back&&!color){const c=getComputedStyle(back).backgroundColor;
 if(c&&c!=="transparent"&&!c.endsWith(", 0)"))color=c;back=back.parentElement}
 if(color)box.style.setProperty("--sort-bg",color);
-const field=document.getElementById("@ID@-filter"),said=document.getElementById("@ID@-said");
+const field=document.getElementById("@ID@-filter"),
+said=document.getElementById("@ID@-said");
 const heads=[...table.tHead.rows[0].cells];
 const key=(row,i)=>{const v=row.cells[i].dataset.v;
 if(v===undefined)return row.cells[i].textContent.toLowerCase();return v===""?null:+v};
@@ -85,9 +86,9 @@ def sortable_table(
     rows, caption, percent, digits: as in `show_table`, whose table is shown where
     scripts don't run. The first column names the rows and stays in sight on a narrow
     page. tags: row name -> more words that the field finds, such as the kind of a
-    method. In the field, words that a row must hold are separated by spaces, and `-word`
-    leaves rows out. ValueError for what `show_table` refuses, and for two rows of one
-    name.
+    method. In the field, words that a row must hold are separated by spaces, and
+    `-word` leaves rows out. ValueError for what `show_table` refuses, and for two rows
+    of one name.
     """
     rows = [dict(row) for row in rows]
     plain = show_table(rows, caption, percent=percent, digits=digits)
@@ -114,7 +115,8 @@ def sortable_table(
         ]
         for row in rows
     ]
-    ident = "sort-" + hashlib.sha256(json.dumps([names, shown]).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([names, shown]).encode()).hexdigest()
+    ident = f"sort-{digest[:8]}"
     heads = "".join(
         f'<th scope="col"><button type="button">{html.escape(n)}'
         f"{' (%)' if n in percent else ''}</button></th>"
@@ -130,7 +132,8 @@ def sortable_table(
         f"<style>{_STYLE}</style>\n"
         '<p><label>Rows with <input id="@ID@-filter" type="search" '
         'placeholder="words, -without"></label> '
-        f'<span id="@ID@-said" role="status">{len(rows)} of {len(rows)} rows</span></p>\n'
+        f'<span id="@ID@-said" role="status">{len(rows)} of {len(rows)} rows</span>'
+        "</p>\n"
         f'<div id="@ID@" tabindex="0" role="region" aria-label="Table, scrolls">\n'
         f"<table>{top}<thead><tr>{heads}</tr></thead><tbody>\n"
         + "\n".join(lines)
