@@ -44,7 +44,10 @@ def one(job: tuple[str, str]) -> tuple[str, str, str, float]:
     torch.set_num_threads(1)
     rows, start = all_rows()[0], time.perf_counter()
     bed, row = beds()[job[0]], rows[job[1]]
-    said = run_cell(bed, row, *folders(), rows)
+    try:
+        said = run_cell(bed, row, *folders(), rows)
+    except Exception as error:  # the other cells go on; told again at the end
+        said = f"stopped: {type(error).__name__}: {error}"
     return *job, said, time.perf_counter() - start
 
 
@@ -113,7 +116,7 @@ def main() -> None:
             for bed, row, said, seconds in run(part) if part else ():
                 bar.update()
                 bar.write(f"{bed}, {row}: {said} ({seconds:.0f} s)")
-                if said.startswith("waits"):
+                if said.startswith(("waits", "stopped")):
                     problems.append(f"{bed}, {row}: {said}")
     if problems:
         sys.exit("\n".join(problems))

@@ -134,15 +134,25 @@ def _texts(name: str):
 
 @functools.cache
 def vectors(name: str, features: str = "encoder"):
-    """What stands for each row: vectors of MiniLM (relations: at the entity markers),
-    or "words", TF-IDF."""
-    texts, *_ = _texts(name)
+    """What stands for each row: vectors of MiniLM, or "words", TF-IDF. Relations: the
+    vectors at both entity markers, reduced to the width of one of them."""
+    texts, labels, _ = _texts(name)
     if features == "words":
         return bag_of_words(texts)
     encoder = load_encoder("minilm")
-    if name == "fewrel":
-        encoder = MarkerEncoder(encoder)
-    return cached_features(encoder, texts, key=f"leaderboard-{name}-{PER_CLASS}")
+    key = f"leaderboard-{name}-{PER_CLASS}"
+    if name != "fewrel":
+        return cached_features(encoder, texts, key=key)
+    z = cached_features(MarkerEncoder(encoder), texts, key=key)
+    known = set(class_split(name)["train"])
+    return reduced(z, [i for i, y in enumerate(labels) if y in known], encoder.dim)
+
+
+def reduced(z: Tensor, rows: list[int], n: int) -> Tensor:
+    "The first n principal components of some rows, for all; vectors of length 1."
+    centre = z[rows].double().mean(0)
+    *_, axes = torch.linalg.svd(z[rows].double() - centre, full_matrices=False)
+    return nn.functional.normalize((z.double() - centre) @ axes[:n].T, dim=-1).float()
 
 
 @functools.cache

@@ -306,12 +306,26 @@ def parameters(learner) -> int:
     return sum(p.numel() for p in learner.parameters() if p.requires_grad)
 
 
+def trained_at_last(bed: Bed, row: Row, options: dict, seed: int, kept: Path):
+    "A run that runs away starts again with a third of the outer rate, and says so."
+    for restarts in range(4):
+        rate = {"outer_lr": options["outer_lr"] / 3**restarts} if row.trained else {}
+        try:
+            learner, more = trained(bed, row, options | rate, bed.steps, seed, kept)
+            return learner, more | ({"restarts": restarts} if restarts else {})
+        except NotFinite:
+            kept.unlink(missing_ok=True)
+            if restarts == 3 or not row.trained:
+                raise
+    raise RuntimeError("unreachable")
+
+
 def run_seed(bed, row, options, seed, kept: Path, parent=None) -> tuple[dict, object]:
     start, cpu = time.perf_counter(), time.process_time()
     if parent is not None:
         learner, more = row.make(parent, options), {}
     else:
-        learner, more = trained(bed, row, options, bed.steps, seed, kept)
+        learner, more = trained_at_last(bed, row, options, seed, kept)
     train_seconds = time.perf_counter() - start
     if isinstance(learner, torch.nn.Module):
         learner.eval()

@@ -24,6 +24,14 @@ from ..foundations.measuring import paired_difference
 __all__ = ['pair_p_values', 'holm', 'rank_ranges', 'mid_ranks', 'friedman', 'critical_difference', 'cliques',
            'draw_critical_difference', 'Cell', 'read_cells']
 
+# %% ../../nbs/practice/90_which_method_when.ipynb #f5e10874
+def _known(**numbers: Tensor) -> None:
+    "ValueError for numbers that are not finite, or not there: of the device meta."
+    for name, value in numbers.items():
+        if value.is_meta:
+            raise ValueError(f"{name} holds no numbers: it is on the device meta")
+    floating(finite=True, **numbers)
+
 # %% ../../nbs/practice/90_which_method_when.ipynb #52a3857c
 def _statistics():
     "scipy.stats; RuntimeError where it is not installed."
@@ -36,7 +44,7 @@ def _statistics():
         ) from error
     return stats
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #c462c660
+# %% ../../nbs/practice/90_which_method_when.ipynb #94704254
 def pair_p_values(scores: Tensor) -> Tensor:
     """Two-sided p-values `(k, k)` of paired t-tests between k methods, Eq. (WW-1).
 
@@ -44,7 +52,7 @@ def pair_p_values(scores: Tensor) -> Tensor:
     constant difference other than 0 has p = 0. ValueError for fewer than 2 of either,
     and for values that are not finite."""
     shapes(scores=(scores, "k+ episodes+"))
-    floating(finite=True, scores=scores)
+    _known(scores=scores)
     k, n = scores.shape
     if k < 2 or n < 2:
         raise ValueError(f"needs 2 methods and 2 episodes or more, got {k} and {n}")
@@ -54,11 +62,12 @@ def pair_p_values(scores: Tensor) -> Tensor:
     t = torch.where((error == 0) & (mean != 0), math.inf, t)
     return torch.as_tensor(2 * _statistics().t.sf(t.numpy(), n - 1))
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #fab37241
+# %% ../../nbs/practice/90_which_method_when.ipynb #80c878bd
 def holm(p: Tensor) -> Tensor:
     """p-values `(m,)` adjusted for m tests after Holm (1979), Eq. (WW-2): who rejects
     those at most alpha errs even once with probability alpha at most."""
     shapes(p=(p, "m+"))
+    _known(p=p)
     p = p.double()
     if ((p < 0) | (p > 1) | p.isnan()).any():
         raise ValueError(f"p-values lie between 0 and 1, got {p.min()} to {p.max()}")
@@ -86,23 +95,24 @@ def rank_ranges(
     below = (sure | sure.T) & (mean[:, None] < mean[None])
     return torch.stack([1 + below.sum(1), k - below.sum(0)], -1)
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #46186b9d
+# %% ../../nbs/practice/90_which_method_when.ipynb #07df1ca7
 def mid_ranks(scores: Tensor, higher_is_better: bool = True) -> Tensor:
     """Ranks `(k, beds)` of k methods on each bed, 1 the best; equal scores share the
     mean of their ranks. scores: `(k, beds)`."""
     shapes(scores=(scores, "k+ beds+"))
-    floating(finite=True, scores=scores)
+    _known(scores=scores)
     s = scores if higher_is_better else -scores
     better = (s[None] > s[:, None]).sum(1)
     equal = (s[None] == s[:, None]).sum(1)
     return better.double() + (equal + 1) / 2
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #bd02c34b
+# %% ../../nbs/practice/90_which_method_when.ipynb #03bf8e40
 def friedman(ranks: Tensor) -> tuple[float, float, float]:
     """Do the mean ranks of k methods over N beds differ by more than chance? Friedman's
     statistic, Eq. (WW-4), corrected for ties; F of Iman and Davenport (1980), Eq.
     (WW-5), and its p-value. ranks: `(k, N)` by `mid_ranks`."""
     shapes(ranks=(ranks, "k+ beds+"))
+    _known(ranks=ranks)
     k, n = ranks.shape
     if k < 3 or n < 2:
         raise ValueError(f"needs 3 methods and 2 beds or more, got {k} and {n}")
@@ -156,7 +166,7 @@ def draw_critical_difference(
         axes.plot([place, place], [first - 0.25, last + 0.25], color="0.35", lw=2.5)
     axes.set_xlabel("mean rank (1 is the best)")
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #ce0389a2
+# %% ../../nbs/practice/90_which_method_when.ipynb #492481c9
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One cell of the table: what a row (a method) reached on a test bed.
@@ -175,8 +185,11 @@ class Cell:
     about: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
+        for name in ("bed", "row"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is a name, got {shown(getattr(self, name))}")
         shapes(values=(self.values, "runs+ episodes+"))
-        floating(finite=True, values=self.values)
+        _known(values=self.values)
 
     @property
     def mean(self) -> float:
