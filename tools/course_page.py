@@ -30,6 +30,7 @@ from notebooks import (
     chapter_files,
     chapter_name,
     read,
+    settings,
     source,
     title_of,
     write_atomically,
@@ -38,7 +39,9 @@ from notebooks import (
 PAGE = Path("nbs/appendices/course.md")
 LIST = Path(PACKAGE) / "book" / "assignments.json"
 PLAN = Path("tools/course.toml")
-MISTAKE = re.compile(r"^> ?\*\*Common mistake:\*\*(.*(?:\n>.*)*)", re.M)
+MISTAKE = re.compile(
+    r"^> ?\*\*Common mistake:\*\*(.*(?:\n(?!> ?\*\*Common mistake:)>.*)*)", re.M
+)
 LONG_ENOUGH = 150  # characters after which a mistake is cut at the end of a sentence
 
 
@@ -213,7 +216,7 @@ def plan(root: Path = ROOT) -> list[dict]:
     known, seen = book(root), []
     works = {a["name"]: a for a in assignments(root)}
     for number, week in enumerate(weeks, 1):
-        seen += week["lecture"] + week.get("read", [])
+        seen += _chapters(week)
         if unknown := [c for c in seen if c not in known]:
             raise ValueError(f"{PLAN}, week {number}: no chapters: {unknown}")
         needed = works.get(week.get("out"), {}).get("chapters", [])
@@ -228,6 +231,10 @@ def plan(root: Path = ROOT) -> list[dict]:
     if lost := [name for name in works if name not in out]:
         raise ValueError(f"{PLAN} hands out no {lost}")
     return weeks
+
+
+def _chapters(week: dict) -> list[str]:
+    return week["lecture"] + week.get("read", [])
 
 
 def slide(given: list[str], root: Path = ROOT) -> tuple[str, str, str]:
@@ -262,7 +269,7 @@ def _short(a: dict) -> str:
 def weeks_block(root: Path = ROOT) -> str:
     "The syllabus in one table."
     known, works = book(root), {a["name"]: a for a in assignments(root)}
-    rows = ["| week | lecture, with the chapters | handed out | comes back |"]
+    rows = ["| week | lecture, with the chapters | handed out | due |"]
     rows.append("|--:|:--|:--|:--|")
     for number, week in enumerate(plan(root), 1):
         chapters = " · ".join(known[c].link for c in week["lecture"])
@@ -272,6 +279,12 @@ def weeks_block(root: Path = ROOT) -> str:
         ]
         rows.append(f"| {number} | **{week['title']}**<br>{chapters} | "
                     f"{given[0]} | {given[1]} |")  # fmt: skip
+    needed = {c for a in works.values() for c in a["chapters"]}
+    free = [n for n, w in enumerate(plan(root), 1) if not needed & {*_chapters(w)}]
+    if free:
+        told = ", ".join(map(str, free))
+        rows += ["", "If you have fewer weeks: no assignment needs a chapter of week "
+                 f"{told}."]  # fmt: skip
     return "\n".join(rows)
 
 
@@ -308,6 +321,76 @@ def limits_block(root: Path = ROOT) -> str:
     return "\n".join(rows + [f"| {k} | {v} |" for k, v in said.items()])
 
 
+WORKFLOW = """name: Grade
+on: [workflow_dispatch]
+permissions:
+  contents: read
+jobs:
+  grade:
+    runs-on: ubuntu-latest
+    timeout-minutes: 60
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/checkout@v4
+        with:
+          repository: {repository}
+          ref: v{version}
+          path: book
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: sudo apt-get update && sudo apt-get install -y bubblewrap
+      # Ubuntu 24.04 allows bubblewrap its name spaces only where this is 0
+      - run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 || true
+      - run: pip install -c tools/constraints.txt .
+        working-directory: book
+      - run: >-
+          python tools/assign.py grade ../submissions/02 --assignment 02
+          --out ../grades --workers 2
+        working-directory: book
+        env:
+          {private}: ${{{{ github.workspace }}}}/hidden
+      - uses: actions/upload-artifact@v4
+        if: always()
+        with:
+          name: grades
+          path: grades"""
+
+
+def ci_block(root: Path = ROOT) -> str:
+    "A workflow that grades, at the version of the book."
+    from grading.box import PRIVATE
+
+    cfg = settings(root)
+    repository = cfg["url"].removeprefix("https://github.com/")
+    told = dict(repository=repository, version=cfg["version"], private=PRIVATE)
+    return f"```yaml\n{WORKFLOW.format(**told)}\n```"
+
+
+def hidden_block(root: Path = ROOT) -> str:
+    "One variable of the environment, as the code names it."
+    from grading.box import PRIVATE
+
+    first = assignments(root)[0]["name"]
+    return (
+        f"Set `{PRIVATE}` to a folder with `{first}/hidden.py` and so on, such as a "
+        "checkout of a private repository. They replace the open ones, for `make "
+        "grade`, for `tools/autograder.py`, which then packs them, and in CI. A folder "
+        "that lacks the file of the assignment is an error: nobody is graded by the "
+        "open tests unnoticed.\n\n"
+        "```sh\n"
+        f"mkdir -p ../hidden/{first}\n"
+        f"cp assignments/{first}/hidden.py ../hidden/{first}/    # then change it\n"
+        f"{PRIVATE}=../hidden python tools/assign.py check {first[:2]}\n"
+        f"{PRIVATE}=../hidden make grade SUBMISSION=my_copy.ipynb\n"
+        "```\n\n"
+        "`check` grades the solution with your tests and must give it full points, and "
+        "none to the unsolved notebook. How a hidden test is written is in the "
+        "[README](../../assignments/README.md#write-one). Tests are not answers: what "
+        "is secret are the seed, drawn for every run, and the cases that you add."
+    )
+
+
 def _week(number: int, week: dict, root: Path) -> list[str]:
     known, works = book(root), {a["name"]: a for a in assignments(root)}
     lines = [f"### Week {number}: {week['title']}", ""]
@@ -323,7 +406,7 @@ def _week(number: int, week: dict, root: Path) -> list[str]:
     if a := works.get(week.get("out")):
         lines += ["", f"**Handed out:** {_short(a)}. {a['about']}"]
     if a := works.get(week.get("due")):
-        lines += ["", f"**Comes back:** {_short(a)}."]
+        lines += ["", f"**Due:** {_short(a)}."]
     lines += ["", "| | slide | picture or equation | from |", "|--:|:--|:--|:--|"]
     for n, given in enumerate(week["slides"], 1):
         lines.append(f"| {n} | " + " | ".join(slide(given, root)) + " |")
@@ -343,7 +426,7 @@ def outlines_block(root: Path = ROOT) -> str:
     lines: list[str] = []
     for number, week in enumerate(plan(root), 1):
         lines += [*_week(number, week, root), ""]
-    named = {c for w in plan(root) for c in w["lecture"] + w.get("read", [])}
+    named = {c for w in plan(root) for c in _chapters(w)}
     if left := [c for name, c in book(root).items() if name not in named]:
         lines += ["### Not in the ten weeks", ""]
         lines += [", ".join(c.link for c in left) + "."]
@@ -354,6 +437,8 @@ BLOCKS = {
     "weeks": weeks_block,
     "assignments": assignments_block,
     "limits": limits_block,
+    "ci": ci_block,
+    "hidden": hidden_block,
     "outlines": outlines_block,
 }
 
