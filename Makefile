@@ -14,10 +14,10 @@ LAB := $(shell test "$$(id -u)" = 0 && echo --allow-root)
 export QUARTO
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test run full execute export starts models leaderboard bench lab clean
+.PHONY: help book serve test run full execute export starts models leaderboard bench lab clean assignments grade grade-all
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 	@echo "Variables: CHAPTER=part/nn_name SCALE=smoke|book|full PART=part DEVICE=auto|cuda:1|cpu PRECISION=auto|bf16|float32 MINUTES=$(MINUTES) PORT=$(PORT) PYTHON=python3.12 QUARTO=auto|1|0 METALEARN_DATA=folder"
 
 # The environment is made once, and brought up to date when one of these files changes.
@@ -48,6 +48,16 @@ execute: $(VENV)/.installed ## run all chapters whose stored outputs are not fre
 
 export: $(VENV)/.installed ## write metalearn_book/ from the notebooks, and generated cells into the notebooks
 	@$(PY) tools/export.py
+
+assignments: $(VENV)/.installed ## build the students' notebooks from the solutions
+	@$(PY) tools/assign.py build
+
+grade: $(VENV)/.installed ## grade a submission, or a folder of them: make grade SUBMISSION=... [OUT=...] [ASSIGNMENT=02]
+	@test -n "$(SUBMISSION)" || { echo "Which one? make grade SUBMISSION=notebook-or-folder [OUT=folder] [ASSIGNMENT=02]"; exit 2; }
+	@$(PY) tools/assign.py grade "$(SUBMISSION)" $(if $(OUT),--out "$(OUT)") $(if $(ASSIGNMENT),--assignment "$(ASSIGNMENT)")
+
+grade-all: $(VENV)/.installed ## check all assignments at full scale: solutions run whole, full marks, hostile submissions
+	@$(PY) tools/assign.py check --scale full
 
 starts: $(VENV)/.installed ## make the starts that come with the package anew, from the data sets: 10 minutes of one core
 	@$(PY) benchmarks/starts.py --again

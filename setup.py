@@ -74,6 +74,7 @@ setup(
     package_data={
         cfg["lib_name"]: [
             "py.typed",
+            "book/assignments.json",
             "book/chapters.json",
             "data/samples/*.json",
             "data/splits/*.json",

@@ -276,6 +276,21 @@ def command_models(given: argparse.Namespace) -> int:
     return _install(given.again)
 
 
+def command_course(given: argparse.Namespace) -> int:
+    from .book import _course as course
+
+    if given.do_what is None:
+        print("\n".join(course.list_assignments()))
+        return 0
+    if given.do_what == "progress":
+        for line in course.progress(given.paths, given.seconds):
+            print(line, flush=True)
+        return 0
+    passed, report = course.check(given.notebook, given.question, given.seconds)
+    print(report)
+    return 0 if passed else 1
+
+
 def command_demo(given: argparse.Namespace) -> int:
     from .book.demos import DEMOS, run_demo
 
@@ -469,7 +484,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--version", action="version", version=f"metalearn_book {__version__}"
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{chapters,run,demo,data,models,doctor}"
+        dest="command",
+        required=True,
+        metavar="{chapters,run,course,demo,data,models,doctor}",
     )
     commands.add_parser(
         "chapters", help="list the chapters and the modules that they export"
@@ -483,6 +500,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="smoke: seconds (default); book: minutes, stores outputs; full: for a GPU",
     )
     run.set_defaults(do=command_run)
+    course = commands.add_parser(
+        "course", help="the assignments, and which questions of your notebook pass"
+    )
+    inner = course.add_subparsers(dest="do_what", metavar="{progress,check}")
+    progress = inner.add_parser(
+        "progress", help="how many questions pass, for notebooks or folders of them"
+    )
+    progress.add_argument("paths", nargs="*", help="none means this folder")
+    check = inner.add_parser("check", help="the questions of one notebook")
+    check.add_argument("notebook", help="your copy of a student.ipynb")
+    check.add_argument(
+        "--question", help="one only: its number, its check, or a function of it"
+    )
+    for part in (progress, check):
+        part.add_argument(
+            "--seconds",
+            type=float,
+            default=60.0,
+            help="limit for one cell or check (60)",
+        )
+    course.set_defaults(do=command_course)
     demo = commands.add_parser(
         "demo", help="a case study on small data of the package, in under a minute"
     )

@@ -1,9 +1,9 @@
 """Notebooks -> package. What `make export` runs, and what the tests check.
 
 python tools/export.py
-    clean the notebooks, write their setup cells and badges, metalearn_book/, the list
-    of chapters that travels with it, the API pages, and what is made of the landing
-    page
+    clean the notebooks, write their setup cells and badges, metalearn_book/, the lists
+    of chapters and assignments that travel with it, the API pages, and what is made of
+    the landing page and of the course guide
 python tools/export.py --check
     exit status 1 and the names of the files that the notebooks would change; nothing is
     written
@@ -161,6 +161,9 @@ def main(arguments: list[str]) -> int:
         import target_page  # it imports the package
 
         target_page.main(["--write"])
+        import course_page  # it needs the package as well
+
+        course_page.main(["--write"])
     export()
     print(f"{len(chapter_list())} chapters exported to {PACKAGE}/")
     if not arguments:

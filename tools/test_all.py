@@ -33,6 +33,7 @@ def stages() -> list[Stage]:
         Stage("citations", tool("check_citations"), quiet=True),
         Stage("freshness", tool("freshness"), quiet=True),
         Stage("site links", tool("offline_site", "check"), quiet=True),
+        Stage("assignments", tool("assign", "check")),
         Stage("chapters at smoke scale", tool("execute", "smoke", "--workers", "2")),
         Stage("pytest", [PY, "-m", "pytest", "-q"]),
     ]
