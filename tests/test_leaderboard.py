@@ -103,6 +103,14 @@ def test_a_cell_is_made_once_and_is_the_same_again(table, tmp_path):
     assert first["search"] == second["search"] and len(first["search"]) == 6
 
 
+def test_a_row_that_trains_nothing_has_one_run(table, tmp_path):
+    bed = replace(sinusoids(table), seeds=3)
+    assert run(table, bed, "Gaussian process", tmp_path) == "done"
+    assert run(table, bed, "Gaussian process", tmp_path) == "there already"
+    path = stored(table, bed, "Gaussian process", tmp_path)
+    assert list(json.loads(path.read_text())["seeds"]) == ["0"]
+
+
 def test_a_killed_run_goes_on_and_counts_nothing_twice(table, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

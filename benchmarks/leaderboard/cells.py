@@ -178,10 +178,15 @@ def is_old(record: dict, made_of: dict) -> bool:
     return any(record.get(k) != v for k, v in made_of.items())
 
 
+def runs_of(bed: Bed, record: dict) -> int:
+    "How many runs a cell has: one where there is nothing to train."
+    return bed.seeds if record["trained"] or record["parent"] else 1
+
+
 def is_done(record: dict | None, bed: Bed) -> bool:
     if record is None:
         return False
-    return "failed" in record or len(record["seeds"]) >= bed.seeds
+    return "failed" in record or len(record["seeds"]) >= runs_of(bed, record)
 
 
 @contextlib.contextmanager
@@ -406,7 +411,7 @@ def run_cell(bed: Bed, row: Row, folder: Path, work: Path, rows: dict[str, Row])
             record["search_cpu_seconds"] = round(time.process_time() - cpu, 2)
         record["chosen"], record["at_edge"] = options, at_edge(bed, row, options)
         learner = None
-        for seed in range(bed.seeds if row.trained or row.parent else 1):
+        for seed in range(runs_of(bed, record)):
             if str(seed) in record["seeds"]:
                 continue
             kept = lock.parent / f"{short(row.name)}.{seed}.checkpoint"

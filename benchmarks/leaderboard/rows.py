@@ -31,7 +31,7 @@ from metalearn_book.model_based.prior_fitted import PFNClassifier, PFNRegressor
 from metalearn_book.model_based.prior_fitted import bars_of
 from metalearn_book.optimization.implicit import ImplicitMAML
 from metalearn_book.optimization.latent import LEO
-from metalearn_book.optimization.maml import BasisRegression, OneAtATime
+from metalearn_book.optimization.maml import MAML, BasisRegression, OneAtATime
 from metalearn_book.optimization.maml import pretrain_classifier
 from metalearn_book.optimization.proto_maml import ProtoMAML
 from metalearn_book.optimization.what_to_adapt import BOIL
@@ -272,6 +272,13 @@ def implicit(bed: Bed, options: dict) -> ImplicitMAML:
                         inner_steps=bed.inner_steps, **loss)  # fmt: skip
 
 
+def two_rates(bed: Bed, options: dict) -> MAML:
+    "One rate for a head that starts at zero, a hundredth of it for the body."
+    rate = options["inner_lr"]
+    rates = {"head.*": rate, "body.*": rate / 100}
+    return MAML(model(bed), inner_lr=rates, inner_steps=bed.inner_steps)
+
+
 VECTORS = frozenset({"text"})
 FLAT = {"images": "pixels"}
 _ROWS = {
@@ -354,6 +361,10 @@ _ROWS = {
         Row("ImplicitMAML", "ImplicitMAML", implicit, proximal,
             kinds=CLASSES | NUMBERS, transductive=lambda bed: bed.kind == "images"),
     ],
+    "MAML": [
+        Row("MAML, small rate for the body", "MAML", two_rates, own_rates("ANIL"),
+            kinds=VECTORS, note="the body moves at a hundredth of the head's rate"),
+    ],
     "LEO": [
         Row("LEO", "LEO",
             lambda bed, o: LEO(width(bed), 32, inner_lr=o["inner_lr"]),
@@ -395,7 +406,7 @@ _ROWS = {
     ],
 }  # fmt: skip
 #: rows that are beside the one that a learner gets by itself
-BESIDES = {"RidgeHead", "MatchingNet"}
+BESIDES = {"MAML", "RidgeHead", "MatchingNet"}
 PLAIN = [
     Row("Mean of the support set", "MeanOfSupport", lambda bed, o: MeanOfSupport(),
         nothing, kinds=NUMBERS, trained=False),

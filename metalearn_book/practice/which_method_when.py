@@ -237,14 +237,15 @@ def minus(self: Cell, other: Cell) -> Evaluation:
     differences = [paired_difference(x, y) for x, y in pairs]
     return differences[0] if n == 1 else over_seeds(differences)
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #d1fe70d5
+# %% ../../nbs/practice/90_which_method_when.ipynb #51c00541
 def _cell_of(path: Path) -> Cell | None:
     "A stored cell; None for one that failed or is not finished."
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         settings = stored["settings"]
         runs = [stored["seeds"][k]["values"] for k in sorted(stored["seeds"], key=int)]
-        wanted = settings["seeds"] if stored["trained"] else 1
+        several_runs = stored["trained"] or stored.get("parent")
+        wanted = settings["seeds"] if several_runs else 1
         if "failed" in stored or len(runs) < wanted:
             return None
         values = torch.tensor(runs, dtype=torch.float64)
