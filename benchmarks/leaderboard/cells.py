@@ -318,7 +318,7 @@ def trained_at_last(bed: Bed, row: Row, options: dict, seed: int, kept: Path):
         try:
             learner, more = trained(bed, row, options | rate, bed.steps, seed, kept)
             return learner, more | ({"restarts": restarts} if restarts else {})
-        except NotFinite:
+        except RuntimeError:  # NotFinite is one
             kept.unlink(missing_ok=True)
             if restarts == 3 or not row.trained:
                 raise

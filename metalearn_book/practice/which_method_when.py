@@ -149,13 +149,13 @@ def cliques(mean_ranks: Sequence[float], width: float) -> list[tuple[int, int]]:
             reach = last
     return found
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #b80f6e5b
+# %% ../../nbs/practice/90_which_method_when.ipynb #829ffdd0
 def draw_critical_difference(
     axes, mean_ranks: Mapping[str, float], width: float
 ) -> None:
     """A critical-difference diagram (Demšar, 2006) on matplotlib `axes`: one line for a
     method, the best on top, its mean rank as a dot; a bar at the right joins methods
-    that are less than `width` apart."""
+    that are less than `width` apart. mean_ranks: name -> mean rank."""
     names = sorted(mean_ranks, key=mean_ranks.get)
     ranks = [float(mean_ranks[n]) for n in names]
     axes.hlines(range(len(names)), min(ranks), ranks, color="0.85", lw=1)
@@ -166,13 +166,14 @@ def draw_critical_difference(
         axes.plot([place, place], [first - 0.25, last + 0.25], color="0.35", lw=2.5)
     axes.set_xlabel("mean rank (1 is the best)")
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #492481c9
+# %% ../../nbs/practice/90_which_method_when.ipynb #5949e39f
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One cell of the table: what a row (a method) reached on a test bed.
 
     values: `(runs, episodes)`, float64; accuracies, or errors where
-    `lower_is_better`. about: everything else that is stored with the numbers, such as
+    `lower_is_better`. transductive: the answers to the queries of an episode depend on
+    one another. trained: on episodes of other classes. about: everything else that is stored with the numbers, such as
     `chosen` rates, `parameters`, `train_seconds`, `adapt_ms`, `command`, `commit`.
     """
 
