@@ -9,6 +9,7 @@ import time
 import execute
 import notebooks
 import pytest
+import quarto_filter
 import setup_cell
 from check_notebooks import problems
 from conftest import notebook
@@ -43,21 +44,6 @@ UNSOLVED: set[str] = {
     "case_studies/71_several_intents",
     "case_studies/72_answers",
     "case_studies/74_service_assistant",
-    "foundations/10_learning_to_learn",
-    "foundations/13_next_token",
-    "foundations/15_paradigms",
-    "foundations/18_project",
-    "foundations/20_tasks",
-    "foundations/30_bilevel",
-    "foundations/40_task_models",
-    "foundations/48_self_check",
-    "foundations/50_inner_loop",
-    "foundations/55_verification",
-    "foundations/58_measuring",
-    "foundations/60_training",
-    "foundations/70_encoders",
-    "foundations/80_fine_tuning",
-    "foundations/90_estimators",
     "language_models/10_small_gpt",
     "language_models/12_pretraining",
     "language_models/15_pretrained",
@@ -198,6 +184,12 @@ def test_a_chapter_gets_one_line_that_leads_to_its_solutions():
     assert "blob/v0.2/exercises/a/01_b.ipynb" in text and text.endswith("1. ★ Do it.\n")
     assert not setup_cell.generate(nb, path, cfg)
     assert notebooks.source(nb["cells"][2]) == "## Exercises\n\n1. ★ Do it.\n"
+
+
+def test_on_the_site_the_line_leads_to_the_repository():
+    context = quarto_filter.Context(folder="nbs/a", repository="https://host/blob/")
+    found = quarto_filter.rewrite_url("../../exercises/a/01_b.ipynb", context)
+    assert found == "https://host/blob/exercises/a/01_b.ipynb"
 
 
 def test_solutions_without_exercises_and_without_a_setup_cell_are_reported():
