@@ -60,8 +60,6 @@ UNSOLVED: set[str] = {
     "language_models/66_stream_starts",
     "language_models/70_hypernetworks",
     "language_models/75_described_services",
-    "model_based/20_neural_process",
-    "model_based/30_prior_fitted",
 }
 
 GOOD = "**A good answer holds"
