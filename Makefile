@@ -75,7 +75,7 @@ bench: $(VENV)/.installed ## measure the inner-loop engine against other librari
 
 lab: $(VENV)/.installed ## open the chapters in JupyterLab
 	@$(PY) -c "import jupyterlab, ipywidgets" 2>/dev/null || tools/environment.sh $(VENV) notebook
-	@$(PY) -m jupyterlab $(LAB) nbs
+	@$(PY) -m jupyterlab $(LAB) --LabApp.default_url=/lab/tree/nbs
 
 clean: ## remove what can be made again (not .venv, not results)
 	rm -rf _build _book build dist *.egg-info .quarto .pytest_cache .ruff_cache .hypothesis

@@ -171,7 +171,7 @@ def test_lab_allows_root_only_for_root(tmp_path, user, flag):
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
     assert (
-        "jupyterlab --allow-root nbs" in done.stdout
+        "jupyterlab --allow-root --LabApp" in done.stdout
     ) == flag and "jupyterlab" in done.stdout, done
 
 

@@ -1,5 +1,5 @@
-"""Checks the markup of every chapter: that it reads well in JupyterLab, on Colab, on
-GitHub and on the site, and that links arrive.
+"""Checks the markup of every chapter and of the worked solutions: that it reads well in
+JupyterLab, on Colab, on GitHub and on the site, and that links arrive.
 
 python tools/check_markdown.py [--hints] [notebook ...]
     ends with 1 and a list that names notebook and cell if something is wrong
@@ -257,7 +257,8 @@ def load(path: Path, root: Path) -> list[Cell]:
 def notebooks(root: Path) -> list[Path]:
     return [
         p
-        for p in sorted(root.glob("nbs/**/*.ipynb"))
+        for folder in ("nbs", "exercises")
+        for p in sorted(root.glob(f"{folder}/**/*.ipynb"))
         if ".ipynb_checkpoints" not in p.parts
     ]
 
@@ -416,7 +417,8 @@ def check(
         if only and path.resolve() not in [p.resolve() for p in only]:
             continue
         name = path.relative_to(root).as_posix()
-        if listed is not None and name not in listed:
+        in_book = not name.startswith("exercises/")  # solutions are no pages
+        if listed is not None and in_book and name not in listed:
             problems.append(f"{name}: is not listed in _quarto.yml")
         problems += [f"{name}, {p}" for p in first_cell_problems(cells)]
         for cell in cells:

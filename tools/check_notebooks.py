@@ -15,7 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ending
-from notebooks import ROOT, chapter_files, clean, read, text, write_atomically
+from notebooks import (
+    ROOT,
+    chapter_files,
+    clean,
+    exercise_files,
+    read,
+    text,
+    write_atomically,
+)
 
 #: what only the machine that made an output knows
 MACHINE = re.compile(
@@ -25,8 +33,13 @@ MACHINE = re.compile(
 LARGEST = 3_000_000
 
 
-def problems(path: Path) -> list[str]:
-    "What is wrong with one notebook."
+def is_figure(output: dict) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
+
+
+def problems(path: Path, solutions: bool = False) -> list[str]:
+    """What is wrong with one notebook. solutions: it holds worked solutions, whose only
+    stored outputs are figures."""
     nb, found = read(path), []
     ids = Counter(cell.get("id") for cell in nb["cells"])
     if None in ids or any(n > 1 for n in ids.values()):
@@ -42,6 +55,11 @@ def problems(path: Path) -> list[str]:
     for number, cell in enumerate(nb["cells"]):
         if any(o["output_type"] == "error" for o in cell.get("outputs", [])):
             found.append(f"cell {number} holds an error")
+        if solutions and any(not is_figure(o) for o in cell.get("outputs", [])):
+            found.append(
+                f"cell {number} holds an output that is no figure; solutions are "
+                "stored without outputs, so that none gets old: clear it"
+            )
         shown = json.dumps(cell.get("outputs", []))
         if (path_of_machine := MACHINE.search(shown)) or str(ROOT) in shown:
             where = (
@@ -56,7 +74,7 @@ def problems(path: Path) -> list[str]:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    files = chapter_files(root)
+    files = chapter_files(root) + exercise_files(root)
     if arguments == ["--write"]:
         for path in files:
             content = text(clean(read(path)))
@@ -64,7 +82,12 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
                 write_atomically(path, content)
                 print(f"{path.relative_to(root)}: cleaned")
         return 0
-    found = [f"{path.relative_to(root)}: {p}" for path in files for p in problems(path)]
+    solutions = exercise_files(root)
+    found = [
+        f"{path.relative_to(root)}: {p}"
+        for path in files
+        for p in problems(path, path in solutions)
+    ]
     print("\n".join(found) or f"{len(files)} notebooks are clean")
     return 1 if found else 0
 

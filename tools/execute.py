@@ -8,6 +8,8 @@ python tools/execute.py all [--workers 2] [--force]
     every chapter whose outputs are not fresh, at book scale
 python tools/execute.py smoke [--workers 2] [CHAPTER ...]
     all chapters at smoke scale, in process, nothing is stored
+python tools/execute.py smoke --exercises [exercises/PART/NN_NAME ...]
+    the same for the worked solutions, which have 10 s of processor time each
 
 A chapter runs in an empty folder. At book scale its outputs go into the notebook, its
 numbers into `results/`, together with a stamp (see freshness.py); at smoke scale a copy
@@ -43,7 +45,9 @@ from notebooks import (
     absolute_environment,
     chapters,
     clean,
+    exercises,
     find_chapter,
+    notebook_path,
     read,
     source,
     text,
@@ -51,6 +55,7 @@ from notebooks import (
 )
 
 SCALES = ("smoke", "book", "full")
+EXERCISE_SECONDS = 10.0  # of processor time for all solutions of a chapter
 _CHILDREN: list[
     subprocess.Popen
 ] = []  # kept, because Python collects the exit status of a Popen that nobody holds
@@ -299,6 +304,7 @@ class Job:
     start: float
     limit: float | None
     cpu: float = 0.0  # seconds of processor time, known when it has ended
+    cpu_limit: float | None = None
 
     def stop(self, patience: float = 5) -> None:
         """Ask the process and its children to clean up and end; kill what is left after
@@ -334,6 +340,11 @@ class Job:
                 if code < 0
                 else f"ended with exit status {code}"
             )
+        if self.cpu_limit and self.cpu > self.cpu_limit:
+            return (
+                f"took {self.cpu:.1f} s of processor time, allowed are "
+                f"{self.cpu_limit:g}: make its runs smaller"
+            )
         return ""
 
 
@@ -346,7 +357,7 @@ def _start_forked(chapter: str, log: Path, root: Path) -> int:
     ending.end_with_parent(parent, group=True)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1), os.dup2(nothing.fileno(), 2)
-    os._exit(_child(root / "nbs" / f"{chapter}.ipynb", log))
+    os._exit(_child(notebook_path(chapter, root), log))
 
 
 def _start_kernel(chapter: str, log: Path, root: Path) -> int:
@@ -373,9 +384,13 @@ def run_many(
     limit: float | None,
     expected: dict[str, float],
     root: Path = ROOT,
+    cpu_limit: float | None = None,
 ) -> dict[str, tuple[float, str]]:
     """Run chapters, `workers` at a time, with a line for each that ends; chapter ->
-    (seconds, '' or what went wrong)."""
+    (seconds, '' or what went wrong).
+
+    limit: seconds by the clock after which one is stopped. cpu_limit: seconds of
+    processor time that fail it when it has ended."""
     logs = Path(tempfile.mkdtemp(prefix="logs-"))
     todo, running, done = list(names), [], {}
     began = time.perf_counter()
@@ -391,6 +406,7 @@ def run_many(
                         log,
                         time.perf_counter(),
                         limit,
+                        cpu_limit=cpu_limit,
                     )
                 )
             time.sleep(0.05)
@@ -506,8 +522,26 @@ def command_all(workers: int, force: bool) -> int:
     return 1 if any(said for _, said in done.values()) else 0
 
 
-def command_smoke(names: list[str], workers: int, limit: float) -> int:
-    names = [find_chapter(n) for n in names] or chapters()
+def _find_exercises(names: list[str]) -> list[str]:
+    "The named notebooks of solutions, or all of them; ValueError for an unknown name."
+    known = exercises()
+    wanted = [re.sub(r"^(exercises/)?", "exercises/", n, count=1) for n in names]
+    wanted = [n.removesuffix(".ipynb") for n in wanted]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise ValueError(
+            f"there are no solutions called {', '.join(unknown)}; "
+            f"there are: {', '.join(known)}"
+        )
+    return wanted or known
+
+
+def command_smoke(
+    names: list[str], workers: int, limit: float, solutions: bool = False
+) -> int:
+    if solutions:
+        names = _find_exercises(names)
+    else:
+        names = [find_chapter(n) for n in names] or chapters()
     _threads(workers)
     os.environ.update(
         METALEARN_SCALE="smoke",
@@ -518,7 +552,8 @@ def command_smoke(names: list[str], workers: int, limit: float) -> int:
     os.environ.pop("METALEARN_RESULTS", None)
     sys.path.insert(0, str(ROOT))
     _preload()
-    done = run_many(names, _start_forked, workers, limit, {})
+    most = EXERCISE_SECONDS if solutions else None
+    done = run_many(names, _start_forked, workers, limit, {}, cpu_limit=most)
     slow = sorted(done, key=lambda c: -done[c][0])[:5]
     print("slowest: " + ", ".join(f"{c} {done[c][0]:.1f} s" for c in slow))
     return 1 if any(said for _, said in done.values()) else 0
@@ -543,6 +578,9 @@ def main(arguments: list[str] | None = None) -> int:
     smoke.add_argument("chapters", nargs="*")
     smoke.add_argument("--workers", type=int, default=2)
     smoke.add_argument(
+        "--exercises", action="store_true", help="the worked solutions, not chapters"
+    )
+    smoke.add_argument(
         "--limit", type=float, default=120, help="seconds that a chapter may take"
     )
     given = parser.parse_args(arguments)
@@ -556,7 +594,9 @@ def main(arguments: list[str] | None = None) -> int:
             return command_run(given.chapter, given.scale)
         if given.command == "all":
             return command_all(given.workers, given.force)
-        return command_smoke(given.chapters, given.workers, given.limit)
+        return command_smoke(
+            given.chapters, given.workers, given.limit, given.exercises
+        )
     except (ValueError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

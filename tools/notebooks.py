@@ -1,5 +1,5 @@
-"""Reading and writing notebooks, the list of chapters, and the project's settings, for
-the other tools."""
+"""Reading and writing notebooks, the lists of chapters and of worked solutions, and the
+project's settings, for the other tools."""
 
 from __future__ import annotations
 
@@ -110,6 +110,29 @@ def chapter_files(root: Path = ROOT) -> list[Path]:
     return sorted(
         there, key=lambda p: order.get(p.relative_to(root).as_posix(), len(order))
     )
+
+
+def exercise_files(root: Path = ROOT) -> list[Path]:
+    """The notebooks of worked solutions, `exercises/<part>/<nn_name>.ipynb`, each
+    named as its chapter."""
+    return [
+        p
+        for p in sorted((root / "exercises").rglob("*.ipynb"))
+        if not any(part[0] in "._" for part in p.relative_to(root).parts)
+    ]
+
+
+def exercises(root: Path = ROOT) -> list[str]:
+    "Names of the notebooks of worked solutions: `exercises/metric/10_prototypes`."
+    return [
+        p.relative_to(root).with_suffix("").as_posix() for p in exercise_files(root)
+    ]
+
+
+def notebook_path(name: str, root: Path = ROOT) -> Path:
+    "The file of a chapter, or of its worked solutions, from its name."
+    folder = root if name.startswith("exercises/") else root / "nbs"
+    return folder / f"{name}.ipynb"
 
 
 def chapter_name(path: Path, root: Path = ROOT) -> str:

@@ -1,5 +1,6 @@
 """The cells that every chapter has in common: the row of badges and the Colab setup
-cell. They are generated from settings.ini.
+cell. They are generated from settings.ini. Notebooks of worked solutions have them too,
+and a chapter that has one gets a line below `## Exercises` that leads to it.
 
 python tools/setup_cell.py --write    put them into the notebooks
 python tools/setup_cell.py --check    exit status 1 and a list if a notebook has an old
@@ -12,6 +13,7 @@ the package).
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from notebooks import (
     PACKAGE,
     ROOT,
     chapter_files,
+    exercise_files,
     module_of,
     read,
     settings,
@@ -31,6 +34,7 @@ from notebooks import (
 )
 
 BADGE = "[Open in Colab]("
+SOLUTIONS = "Worked solutions: ["
 MARK = "# Setup, the same in every chapter:"
 
 
@@ -47,6 +51,35 @@ def badges(path: str, module: str | None, cfg: dict[str, str]) -> str:
             f"{module.replace('.', '/')}.py)"
         )
     return " · ".join(row)
+
+
+def solutions_line(path: str, solutions: str, cfg: dict[str, str]) -> str:
+    """The line in a chapter that leads to its worked solutions: by a path for
+    JupyterLab and GitHub (the site makes it the repository's address), and to Colab.
+
+    path, solutions: the two notebooks, relative to the root.
+    """
+    at = f"{cfg['url'].removeprefix('https://github.com/')}/blob/v{cfg['version']}"
+    beside = posixpath.relpath(solutions, posixpath.dirname(path))
+    return (
+        f"{SOLUTIONS}notebook]({beside}) · "
+        f"[on Colab](https://colab.research.google.com/github/{at}/{solutions}). "
+        "Try the exercises first."
+    )
+
+
+def link_solutions(nb: dict, line: str | None) -> bool:
+    """Put the line below `## Exercises` (in place), or take it away where it is None;
+    False where the chapter has no exercises."""
+    for cell in nb["cells"]:
+        found = re.search(r"^## Exercises\n\n", source(cell), re.M)
+        if cell["cell_type"] == "markdown" and found:
+            before, after = source(cell)[: found.end()], source(cell)[found.end() :]
+            after = re.sub(rf"\A{re.escape(SOLUTIONS)}.*\n\n", "", after)
+            added = f"{line}\n\n" if line else ""
+            cell["source"] = (before + added + after).splitlines(True)
+            return True
+    return False
 
 
 def setup(cfg: dict[str, str], extras: list[str]) -> str:
@@ -92,9 +125,17 @@ def is_badges(cell: dict) -> bool:
     )
 
 
-def generate(nb: dict, path: str, cfg: dict[str, str]) -> list[str]:
-    "Put the cells into a notebook (in place); what it lacks is returned."
+def generate(
+    nb: dict, path: str, cfg: dict[str, str], solutions: str | None = None
+) -> list[str]:
+    """Put the cells into a notebook (in place); what it lacks is returned.
+
+    path: of the notebook; solutions: of the one with worked solutions, if there is one.
+    """
     missing = []
+    line = solutions and solutions_line(path, solutions, cfg)
+    if not link_solutions(nb, line) and solutions:
+        missing.append(f"it has no '## Exercises', but there is {solutions}")
     module, found_badges, found_setup = module_of(nb), False, False
     for cell in nb["cells"]:
         if is_badges(cell):
@@ -112,7 +153,7 @@ def generate(nb: dict, path: str, cfg: dict[str, str]) -> list[str]:
             "no row of badges: "
             "put a Markdown cell with the one word BADGES below the title"
         )
-    if module and not found_setup:
+    if (module or path.startswith("exercises/")) and not found_setup:
         missing.append(
             "no setup cell: "
             "put a code cell with the one line `# SETUP` before the imports"
@@ -125,12 +166,15 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         print(__doc__)
         return 2
     cfg, problems = settings(root), []
-    for path in chapter_files(root):
+    solved = {p.relative_to(root).as_posix() for p in exercise_files(root)}
+    for path in chapter_files(root) + exercise_files(root):
         name, nb = path.relative_to(root).as_posix(), read(path)
-        if module_of(nb) is None and not any(map(is_badges, nb["cells"])):
-            continue  # an appendix: nothing to run
-        before = text(nb)
-        problems += [f"{name}: {m}" for m in generate(nb, name, cfg)]
+        appendix = module_of(nb) is None and not any(map(is_badges, nb["cells"]))
+        if appendix and name not in solved:
+            continue  # nothing to run
+        before, own = text(nb), re.sub("^nbs/", "exercises/", name)
+        own = own if own in solved and own != name else None
+        problems += [f"{name}: {m}" for m in generate(nb, name, cfg, own)]
         if text(nb) != before and arguments == ["--write"]:
             write_atomically(path, text(nb))
             print(f"{name}: badges and setup cell written")

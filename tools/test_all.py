@@ -35,6 +35,7 @@ def stages() -> list[Stage]:
         Stage("site links", tool("offline_site", "check"), quiet=True),
         Stage("assignments", tool("assign", "check")),
         Stage("chapters at smoke scale", tool("execute", "smoke", "--workers", "2")),
+        Stage("solutions of exercises", tool("execute", "smoke", "--exercises")),
         Stage("pytest", [PY, "-m", "pytest", "-q"]),
     ]
 
