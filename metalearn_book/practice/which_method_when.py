@@ -126,10 +126,10 @@ def friedman(ranks: Tensor) -> tuple[float, float, float]:
     f = (n - 1) * chi2 / (n * (k - 1) - chi2)
     return chi2, f, float(_statistics().f.sf(f, k - 1, (k - 1) * (n - 1)))
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #83f72166
+# %% ../../nbs/practice/90_which_method_when.ipynb #69ebc585
 def critical_difference(n_methods: int, n_beds: int, alpha: float = 0.05) -> float:
     """How far mean ranks must lie apart to differ for all pairs at once (Nemenyi, 1963;
-    Demšar, 2006), Eq. (WW-6)."""
+    Demšar, 2006), Eq. (WW-6). n_methods, n_beds: k and N. alpha: chance of an error."""
     k, n = whole("n_methods", n_methods, 2), whole("n_beds", n_beds)
     alpha = real("alpha", alpha, above=0, below=1)
     q = _statistics().studentized_range.ppf(1 - alpha, k, math.inf) / math.sqrt(2)
