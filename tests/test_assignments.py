@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -706,8 +707,9 @@ def test_every_assignment_says_what_it_is():
         adapters = (folder / "adapters.py").read_text()
         for question in a.questions:
             assert f"({question.points:g} point" in text, question.name
-            assert f"def {question.name}(" in text
-            assert f" as {question.name}\n" in adapters
+            for name in question.functions:
+                assert f"def {name}(" in text
+                assert re.search(rf" as {name}$", adapters, re.M)
         n = text.count("<summary>Hint")
         assert n >= 5, f"{folder.name} has {n} hints"
         for link in student.re.findall(r"\]\((\.\./[^)#]+)", text):
@@ -1263,7 +1265,8 @@ def test_check_finds_what_is_wrong(tmp_path, monkeypatch, capsys, strongest):
     (a.folder / "student.ipynb").write_text(json.dumps(nb))
     solution = notebook("# T", "BADGES", "#| graded\ndef f(): raise ValueError")
     (a.folder / "solution.ipynb").write_text(json.dumps(solution))
-    found = dict(assign._solved(grading.load(a.folder), strongest, False))
+    with assign.References(strongest) as references:
+        found = dict(assign._solved(grading.load(a.folder), references, False))
     assert "make assignments" in found["09_small: student.ipynb is fresh"]
     assert "ValueError" in found["09_small: solution 0 of 1"]
     assert "no visible check" in found["09_small: solution passes 0 visible checks"]
