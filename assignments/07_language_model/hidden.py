@@ -199,12 +199,8 @@ def rows(rng, v):
 
 
 def inner(rng):
-    "alpha, inner_lr, steps"
-    return (
-        float(rng.uniform(1, 5)),
-        float(rng.uniform(0.1, 0.5)),
-        int(rng.integers(1, 4)),
-    )
+    "alpha and inner_lr"
+    return float(rng.uniform(1, 5)), float(rng.uniform(0.1, 0.5))
 
 
 @q.question("with_factors", 1, "4a. Weights with factors", "4a", ("lora_merge",))
@@ -216,18 +212,18 @@ def with_factors(ask, rng):
 
 @q.question("adapt", 4, "4b. Adapt", "Question 4b and its first hint")
 def adapt(ask, rng):
-    for _ in range(ask.draws(4, 10)):
+    for steps in (1, 3, 0, *rng.integers(2, 5, size=ask.draws(1, 7)).tolist()):
         weights, factors, v = gpt(rng)
-        args = weights, factors, *rows(rng, v), *inner(rng)
+        args = weights, factors, *rows(rng, v), *inner(rng), steps
         ask.same("adapt", *args, rtol=1e-4, atol=1e-7)
 
 
 @q.question("meta_gradient", 5, "4c. The meta-gradient", "Question 4c, second hint")
 def meta_gradient(ask, rng):
-    for _ in range(ask.draws(3, 8)):
+    for steps in (1, 3, *rng.integers(2, 4, size=ask.draws(1, 6)).tolist()):
         weights, factors, v = gpt(rng)
         tasks = [[*rows(rng, v), *rows(rng, v)] for _ in range(int(rng.integers(1, 4)))]
-        args = weights, factors, tasks, *inner(rng)
+        args = weights, factors, tasks, *inner(rng), steps
         ask.same("meta_gradient", *args, rtol=1e-4, atol=1e-7)
 
 
