@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -706,12 +707,90 @@ def test_every_assignment_says_what_it_is():
         adapters = (folder / "adapters.py").read_text()
         for question in a.questions:
             assert f"({question.points:g} point" in text, question.name
-            assert f"def {question.name}(" in text
-            assert f" as {question.name}\n" in adapters
+            for name in question.functions:
+                assert f"def {name}(" in text
+                assert re.search(rf" as {name}$", adapters, re.M)
         n = text.count("<summary>Hint")
         assert n >= 5, f"{folder.name} has {n} hints"
         for link in student.re.findall(r"\]\((\.\./[^)#]+)", text):
             assert (folder / link).exists(), link
+
+
+@pytest.fixture(scope="module")
+def references(strongest):
+    with assign.References(strongest) as found:
+        yield found
+
+
+@pytest.mark.parametrize("folder", student.assignments(), ids=lambda p: p.name)
+def test_an_adapter_names_the_functions_of_own_files(folder, tmp_path, references):
+    "The solution in a file of its own, under other names; only adapters.py knows them."
+    adapters = (folder / "adapters.py").read_text()
+    named = re.findall(r"^# from my_code import (my_\w+) as (\w+)$", adapters, re.M)
+    cells = student.cells_of(student.read(folder / "solution.ipynb"))
+    code = "\n\n".join(c for _, c in cells)
+    for own, name in named:
+        code, n = re.subn(rf"^def {name}\(", f"def {own}(", code, flags=re.M)
+        assert n == 1, name
+    code += "\n\n" + "\n".join(f"{name} = {own}" for own, name in named)
+    (tmp_path / "my_code.py").write_text(code)
+    used = re.sub(r"^# (from my_code)", r"\1", adapters, flags=re.M)
+    (tmp_path / "adapters.py").write_text(used)
+    a = grading.load(folder)
+    args = dict(seed=references.seed, full=False)
+    with references(a) as reference, references.honest(a) as box:
+        args |= dict(reference=reference, box=box)
+        told = grading.grade(a, tmp_path, references.protected, **args)
+        assert told.points == told.of, [m.message for m in told.marks if not m.points]
+        # as it comes, beside a notebook, it changes nothing
+        (tmp_path / "adapters.py").write_text(adapters)
+        (tmp_path / "my_code.py").unlink()
+        book = (folder / "solution.ipynb").read_text()
+        (tmp_path / "mine.ipynb").write_text(book)
+        last = student.submission(tmp_path)
+        assert last.cells == [*cells, ("adapters.py", adapters)]
+        question = box.start(last.cells, last.files)
+        question.end()
+        assert not question.problems
+
+
+def test_references_are_shared_and_those_that_failed_are_not(strongest):
+    a = grading.load(INNER)
+    with assign.References(strongest) as found:
+        with found(a) as one:
+            with found(a) as other:
+                assert other is not one and other.known is one.known
+        with found(a) as again:
+            assert again is one
+        with pytest.raises(KeyError), found(a) as broken:
+            raise KeyError
+        with found(a) as third, found(a) as fourth:
+            assert broken not in (third, fourth)
+        with found.honest(a) as box:
+            box._slow, box._began = 3, 1.0
+        with found.honest(a) as same:
+            assert same is box and box._slow == 0 == box._began
+
+
+def test_times_in_headers_are_stored_numbers(tmp_path):
+    for folder in student.assignments():
+        book = (folder / "solution.ipynb").read_text()
+        if "RUNTIME" in book:
+            assert student.runtime(folder.name) in (folder / "student.ipynb").read_text(
+                encoding="utf-8"
+            )
+    stored = ROOT / "results" / f"{student.TIMES}.json"
+    for name, took in json.loads(stored.read_text())["book"]["numbers"].items():
+        assert student.find(name).name == name
+        assert took["seconds"] < 900, "allowed are 15 minutes on two cores"
+    told = {"numbers": {"01_x": {"processor": 99.2}, "02_y": {"processor": 250}}}
+    path = tmp_path / "results" / f"{student.TIMES}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"book": {**told, "device": "2 cores"}}))
+    assert student.runtime("01_x", tmp_path) == "100 s of processor time (2 cores)"
+    assert student.runtime("02_y", tmp_path).startswith("4 minutes of")
+    with pytest.raises(ValueError, match="--assignments 03_z --store"):
+        student.runtime("03_z", tmp_path)
 
 
 def test_points_and_numbers_rise():
@@ -752,6 +831,9 @@ def test_submissions_that_cannot_be_read(tmp_path):
             student.submission(path)
     path.write_text(json.dumps(notebook("#| graded\n" + "x = 1\n" * 300_000)))
     with pytest.raises(ValueError, match="1 MB of code"):
+        student.submission(path)
+    path.write_text(json.dumps(notebook(*["#| graded\nx"] * 1001)))
+    with pytest.raises(ValueError, match="1000 graded cells"):
         student.submission(path)
     path.unlink()
     (tmp_path / "adapters.py").symlink_to("/etc/passwd")
@@ -815,6 +897,9 @@ def test_an_earlier_fault_costs_no_later_question(tmp_path, strongest):
         result = grading.grade(a, path, strongest)
         assert [m.points for m in result.marks] == [0, 2], result.marks
         assert "correct versions of f" in result.marks[1].message
+    by_name = "return {h.__name__: h(x) for h in [f]}['f'] * 2"
+    path = submitted(tmp_path, f"def f(x): return 0\ndef g(x): {by_name}")
+    assert [m.points for m in grading.grade(a, path, strongest).marks] == [0, 2]
     path = submitted(tmp_path, "def g(x): return f(f=x)\ndef f(x): return x + 1")
     assert grading.grade(a, path, strongest).points == 1
     for own in ("def f(x): return 0", "def f(y, z=3): return 0", "f = None"):
@@ -1020,6 +1105,9 @@ def test_the_page_is_harmless():
         assert bad not in page
     assert "&lt;script&gt;" in page and "2 of 5 points" in page
     assert "default-src 'none'" in page
+    many = {f"cell {i}": "<" * 700 for i in range(1000)}
+    page = report.page("x", result(cells=many))
+    assert "and 970 other cells" in page and len(page) < 200_000
 
 
 def test_the_table_is_harmless():
@@ -1263,7 +1351,8 @@ def test_check_finds_what_is_wrong(tmp_path, monkeypatch, capsys, strongest):
     (a.folder / "student.ipynb").write_text(json.dumps(nb))
     solution = notebook("# T", "BADGES", "#| graded\ndef f(): raise ValueError")
     (a.folder / "solution.ipynb").write_text(json.dumps(solution))
-    found = dict(assign._solved(grading.load(a.folder), strongest, False))
+    with assign.References(strongest) as references:
+        found = dict(assign._solved(grading.load(a.folder), references, False))
     assert "make assignments" in found["09_small: student.ipynb is fresh"]
     assert "ValueError" in found["09_small: solution 0 of 1"]
     assert "no visible check" in found["09_small: solution passes 0 visible checks"]

@@ -1,5 +1,5 @@
-"""Runs each chapter as on Colab: alone in an empty folder, from the built wheel, in a
-Jupyter kernel, with Colab's versions.
+"""Runs each chapter, or each assignment's solution, as on Colab: alone in an empty
+folder, from the built wheel, in a Jupyter kernel, with Colab's versions.
 
 python tools/run_as_colab.py
     makes an environment with the versions in tools/colab.txt
@@ -8,6 +8,9 @@ python tools/run_as_colab.py --python PATH
     its own
 python tools/run_as_colab.py CHAPTER ...
     only these chapters (they run at smoke scale)
+python tools/run_as_colab.py --assignments [NAME ...] [--store]
+    the reference solution of each assignment, whole, in the same way; --store puts the
+    times into results/benchmarks/assignments.json, from where the headers have them
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import ending
-from notebooks import ROOT, chapters, find_chapter
+from grading import student
+from notebooks import ROOT, chapters, find_chapter, read, text
 
 RUN = """
 import sys, nbformat
@@ -33,7 +37,8 @@ import metalearn_book
 said = "the package comes from the checkout, not from the wheel"
 assert not metalearn_book.__file__.startswith(sys.argv[2]), said
 nb, here = nbformat.read(sys.argv[1], 4), {"metadata": {"path": "."}}
-NotebookClient(nb, timeout=300, kernel_name="python3", resources=here).execute()
+args = dict(timeout=int(sys.argv[3]), kernel_name="python3", resources=here)
+NotebookClient(nb, **args).execute()
 """
 
 
@@ -109,23 +114,37 @@ def make_environment(folder: Path, wheel: Path) -> str:
 
 def run(python: str, chapter: str, target: Path | None) -> tuple[float, str]:
     "Run one chapter in an empty folder; (seconds, what went wrong)."
+    written = (ROOT / "nbs" / f"{chapter}.ipynb").read_text(encoding="utf-8")
+    name = chapter.split("/")[-1]
+    return run_alone(python, name, written, target, 300, METALEARN_SCALE="smoke")
+
+
+def run_alone(
+    python: str,
+    name: str,
+    notebook: str,
+    target: Path | None,
+    most: int,
+    **variables: str,
+) -> tuple[float, str]:
+    """Run a notebook, given as text, in an empty folder; (seconds, what went wrong).
+    most: seconds that a cell may take. variables: of the environment."""
     folder = Path(tempfile.mkdtemp(prefix="colab-"))
     try:
-        name = chapter.split("/")[-1] + ".ipynb"
-        shutil.copy(ROOT / "nbs" / f"{chapter}.ipynb", folder / name)
+        (folder / f"{name}.ipynb").write_text(notebook, encoding="utf-8")
         env = {
             k: v
             for k, v in os.environ.items()
-            if k not in ("PYTHONPATH", "METALEARN_RESULTS")
+            if k not in ("PYTHONPATH", "METALEARN_RESULTS", "METALEARN_SCALE")
         }
         env.update(
-            METALEARN_SCALE="smoke",
             COLAB_RELEASE_TAG="local",
+            **variables,
             **({"PYTHONPATH": str(target)} if target else {}),
         )
         start = time.perf_counter()
         done = subprocess.run(
-            [python, "-c", RUN, name, str(ROOT)],
+            [python, "-c", RUN, f"{name}.ipynb", str(ROOT), str(most)],
             cwd=folder,
             env=env,
             capture_output=True,
@@ -138,6 +157,38 @@ def run(python: str, chapter: str, target: Path | None) -> tuple[float, str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+LONGEST = 900  # seconds of a reference solution on two cores
+
+
+def processor() -> float:
+    "Seconds of the processor that ended processes took, and those that they made."
+    import resource
+
+    told = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return told.ru_utime + told.ru_stime
+
+
+def run_assignment(python: str, folder: Path, target: Path | None) -> tuple[float, str]:
+    "The whole reference solution, as `run` does with a chapter."
+    whole = text(student.whole(read(folder / "solution.ipynb")))
+    seconds, said = run_alone(python, folder.name, whole, target, LONGEST)
+    if not said and seconds > LONGEST:
+        said = f"it took {seconds:.0f} s; allowed are {LONGEST}"
+    return seconds, said
+
+
+def store(times: dict[str, dict[str, float]]) -> None:
+    "The times of reference solutions, beside those that are stored already."
+    sys.path.insert(0, str(ROOT))
+    from metalearn_book.book.results import load_results, save_results
+
+    os.environ["METALEARN_RESULTS"] = str(ROOT / "results")
+    os.environ["METALEARN_SCALE"] = "book"
+    before = load_results(student.TIMES, missing={"numbers": {}})
+    numbers = {**before["numbers"], **times}
+    save_results(student.TIMES, numbers, seed=0, config={"longest": LONGEST})
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -147,8 +198,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--python",
         help="the Python of an environment that has everything but the package",
     )
+    parser.add_argument("--assignments", action="store_true")
+    parser.add_argument("--store", action="store_true", help="the times, see above")
     given = parser.parse_args(arguments)
-    names = [find_chapter(c) for c in given.chapters] or chapters()
+    if given.store and not given.assignments:
+        parser.error("--store goes with --assignments: times of chapters are not kept")
+    if given.assignments:
+        folders = [student.find(c) for c in given.chapters] or student.assignments()
+        jobs = {f.name: (run_assignment, f) for f in folders}
+    else:
+        names = [find_chapter(c) for c in given.chapters] or chapters()
+        jobs = {c: (run, c) for c in names}
     if given.python and not shutil.which(given.python):
         parser.error(f"--python {given.python}: there is no such program")
     if given.python:
@@ -173,16 +233,22 @@ def main(arguments: list[str] | None = None) -> int:
                 check=True,
             )
         python = given.python or make_environment(Path(folder) / "environment", wheel)
-        failed = 0
-        for chapter in names:
-            seconds, said = run(python, chapter, target)
+        failed, times = 0, {}
+        for name, (how, what) in jobs.items():
+            before = processor()
+            seconds, said = how(python, what, target)
+            took = processor() - before
             failed += bool(said)
+            if not said:
+                times[name] = {"seconds": seconds, "processor": took}
             print(
-                f"{chapter:<36} {seconds:6.1f} s  {'FAILED' if said else 'ok'}"
-                + (f"\n{said}" if said else ""),
+                f"{name:<36} {seconds:6.1f} s  {'FAILED' if said else 'ok'}"
+                f"  ({took:.1f} s of the processor)" + (f"\n{said}" if said else ""),
                 flush=True,
             )
-    print(f"{len(names) - failed} passed, {failed} failed")
+    if given.store:
+        store(times)
+    print(f"{len(jobs) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

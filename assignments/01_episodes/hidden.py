@@ -44,7 +44,9 @@ def pool(rng, n_classes, per_class, copies, contradictions=0):
     for i in rng.choice(len(texts), copies, replace=False):
         texts.append(rough(rng, texts[i]))
         labels.append(labels[i])
-    for i in rng.choice(n_classes * per_class, contradictions, replace=False):
+    # one in a class, so that every class keeps enough rows for an episode
+    for c in rng.choice(n_classes, contradictions, replace=False):
+        i = c * per_class + rng.integers(per_class)
         others = [c for c in classes if c != labels[i]]
         texts.append(rough(rng, texts[i]))
         labels.append(str(rng.choice(others)))

@@ -14,6 +14,7 @@ PRELOAD = ("numpy",)
 STEPS = {"banking77": (2, 6, 9, 11.5), "tiny_intents": (3, 9, 12, 15)}
 N_WAY, K_SHOT, N_QUERY = 10, 3, 6
 OWN = ("counts", "rarity", "telling")
+LEARNED = ("learn", "predict")
 LOCK = threading.Lock()
 
 
@@ -97,7 +98,7 @@ def telling(ask, rng):
         ask.same("telling", x.astype(float), rng.permutation(labels).tolist())
 
 
-@q.question("choose", 2, "4. Choose", "Question 4 and its hint")
+@q.question("choose", 3, "4. Choose", "Question 4 and its hint")
 def choose(ask, rng):
     for _ in range(ask.draws(8, 20)):
         accuracies = lambda: rng.uniform(0.4, 0.9, size=5).tolist()
@@ -106,7 +107,7 @@ def choose(ask, rng):
         ask.same("choose", {m: {k: f() for k, f in told.items()} for m in names})
 
 
-@q.question("inductive", 3, "5a. Each query by itself", "Question 5", OWN)
+@q.question("inductive", 4, "5a. Each query by itself", "Question 5", OWN, LEARNED)
 def inductive(ask, rng):
     state, same, n = learned(ask, rng), 0, ask.draws(3, 8)
     for _ in range(n):
@@ -135,15 +136,14 @@ def step(place, letter):
         told = f"on {pool()[0]} the gain over the baseline is {mean:+.1f} ± {half:.1f} "
         q.require(mean > 0 and mean + half >= wanted, told + f"points, not {wanted}")
 
-    return q.question(f"step_{place + 1}", 3, f"5{letter}. Step", "Question 5", OWN)(
-        test
-    )
+    name, title = f"step_{place + 1}", f"5{letter}. Step"
+    return q.question(name, 3, title, "Question 5", OWN, LEARNED)(test)
 
 
 step_1, step_2, step_3, step_4 = (step(i, c) for i, c in enumerate("bcde"))
 
 
-@q.question("confusions", 3, "6. Confusions", "Question 6 and its hint")
+@q.question("confusions", 4, "6. Confusions", "Question 6 and its hint")
 def confusions(ask, rng):
     for _ in range(ask.draws(4, 10)):
         names = ["pay", "fly", "book", "sing"]

@@ -184,6 +184,10 @@ class Submission:
                 raise getattr(builtins, told.get("kind", "ValueError"))(told["refused"])
             return self.given(told["lent"])
 
+        try:  # who asks for its name is told that of the student's own
+            function.__name__ = function.__qualname__ = own.__name__
+        except BaseException:
+            function.__name__ = function.__qualname__ = name
         return function
 
     def given(self, value):

@@ -38,6 +38,7 @@ class Question:
     title: str = ""
     hint: str = ""  # the section to read again
     needs: tuple[str, ...] = ()  # functions of earlier questions that answers may call
+    functions: tuple[str, ...] = ()  # what it asks for, where that is not its own name
 
 
 def question(
@@ -46,15 +47,23 @@ def question(
     title: str = "",
     hint: str = "",
     needs: tuple[str, ...] = (),
+    functions: tuple[str, ...] = (),
 ) -> Callable:
     """Make a hidden test of a function `test(ask, rng)`; it raises `Wrong`, or passes.
 
     needs: where the answer is wrong, it is tried once more with the reference's answers
     in place of the student's functions of these names, so that a fault in an earlier
-    question costs nothing here.
+    question costs nothing here. functions: what the test calls, where that is not one
+    function of the question's name.
     """
     return lambda test: Question(
-        name, float(points), test, title or name, hint, tuple(needs)
+        name,
+        float(points),
+        test,
+        title or name,
+        hint,
+        tuple(needs),
+        tuple(functions) or (name,),
     )
 
 

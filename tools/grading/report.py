@@ -8,9 +8,11 @@ import html
 import io
 import json
 import re
+from itertools import islice
 
 from grading.grade import Result
 
+MOST_NOTES = 30  # on cells that failed: a notebook may have many
 COLUMNS = ["submission", "assignment", "points", "of", "seconds", "seed", "warnings"]
 
 
@@ -107,7 +109,9 @@ def page(name: str, result: Result) -> str:
             f"<tr><td>{said(m.title)}</td><td class='n'>{m.points:g} of {m.of:g}</td>"
             f"<td><pre>{said(m.message)}</pre>{printed}</td></tr>"
         )
-    notes = [f"{c}: {why}" for c, why in result.cells.items()]
+    notes = [f"{c}: {why}" for c, why in islice(result.cells.items(), MOST_NOTES)]
+    if (more := len(result.cells) - MOST_NOTES) > 0:
+        notes.append(f"and {more} other cells that failed")
     notes = "".join(f"<li>{said(n)}</li>" for n in [*result.warnings, *notes])
     notes = notes and f"<h2>Notes</h2><ul>{notes}</ul>"
     title = f"{said(result.assignment)}: {said(name)}"

@@ -5,13 +5,15 @@ Marks, each on the first line of a code cell: `#| graded` (run by the grader),
 `#| check NAME` (visible asserts of a question), `#| instructor` (not in the student's
 notebook). In code a line that says that something is missing replaces what stands
 between `### BEGIN SOLUTION` and `### END SOLUTION`; in Markdown the marks are comments
-of HTML, `<!-- BEGIN SOLUTION -->`.
+of HTML, `<!-- BEGIN SOLUTION -->`. The word RUNTIME in Markdown becomes the stored time
+of the reference solution.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import stat
@@ -33,8 +35,9 @@ STUB = (
     "\\1# YOUR CODE HERE\n"
     '\\1raise NotImplementedError("replace this line by your solution")\n'
 )
+TIMES = "benchmarks/assignments"  # in results/: written by tools/run_as_colab.py
 MOST_FILE, MOST_CODE = 32 << 20, 1 << 20  # bytes of a notebook, and of all code
-MOST_FILES = 100
+MOST_FILES, MOST_CELLS = 100, 1000
 
 
 def assignments(folder: Path = FOLDER) -> list[Path]:
@@ -70,6 +73,32 @@ def stripped(code: str) -> str:
     return left
 
 
+def whole(nb: dict) -> dict:
+    "The instructor's notebook with its setup cell filled in: what runs from the top."
+    nb = copy.deepcopy(nb)
+    for cell in nb["cells"]:
+        if cell["cell_type"] == "code" and is_setup(source(cell)):
+            cell["source"] = setup(settings(), []).splitlines(True)
+    return nb
+
+
+def runtime(name: str, root: Path = ROOT) -> str:
+    """How long the reference solution of an assignment took, in words, with the
+    machine, from the stored numbers. It is time of the processor, because the clock
+    also counts what else the machine did. ValueError where there is none."""
+    try:
+        told = (root / "results" / f"{TIMES}.json").read_text(encoding="utf-8")
+        stored = json.loads(told)["book"]
+        seconds = stored["numbers"][name]["processor"]
+    except (OSError, KeyError, ValueError):
+        raise ValueError(
+            f"{name}: RUNTIME stands in its notebook, and no time is stored. Run: "
+            f"python tools/run_as_colab.py --python PATH --assignments {name} --store"
+        ) from None
+    took = f"{math.ceil(seconds)} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return f"{took} of processor time ({stored['device']})"
+
+
 def student_notebook(nb: dict, name: str, cfg: dict) -> dict:
     "The student's notebook from the instructor's."
     nb = copy.deepcopy(nb)
@@ -86,6 +115,8 @@ def student_notebook(nb: dict, name: str, cfg: dict) -> dict:
             code = badges(path, None, cfg)
         else:
             code = PROSE.sub("*Your answer goes here.*\n", code)
+            if "RUNTIME" in code:
+                code = code.replace("RUNTIME", runtime(name))
         cell["source"] = code.rstrip("\n").splitlines(True)
         cells.append(cell)
     nb["cells"] = cells
@@ -177,6 +208,8 @@ def submission(path: Path) -> Submission:
             assignment = str(nb["metadata"].get("assignment", ""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise ValueError(f"{p.name} can't be read ({type(e).__name__})") from None
+    if len(cells) > MOST_CELLS:
+        raise ValueError(f"{path.name} holds more than {MOST_CELLS} graded cells")
     code = {
         p.name: content(p).decode("utf-8-sig", errors="replace")
         for p in files

@@ -19,6 +19,7 @@ MOST_JSON, MOST_BYTES = 4 << 20, 32 << 20  # what a frame may hold
 MOST_VALUES = 300_000  # outside arrays; each takes up to half a kilobyte when decoded
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 DTYPES += ("uint64", "float16", "float32", "float64")
+PLAIN = frozenset((type(None), bool, int, float, str))  # what JSON has itself
 
 
 class BadFrame(ValueError):
@@ -28,9 +29,11 @@ class BadFrame(ValueError):
 def _plain(value, arrays: list, depth: int = 0):
     if depth > 40:
         raise TypeError("the answer is nested more than 40 levels deep")
-    if value is None or type(value) in (bool, int, float, str):
+    if type(value) in PLAIN:
         return value
     if type(value) in (list, tuple):
+        if PLAIN.issuperset(map(type, value)):  # most lists, and quicker so
+            return list(value)
         return [_plain(v, arrays, depth + 1) for v in value]
     if isinstance(value, dict):
         keys = [k.item() if isinstance(k, np.generic) else k for k in value]
@@ -115,6 +118,8 @@ class _Reader:
         if depth > 50:
             raise BadFrame("nested too deep")
         if isinstance(told, list):
+            if PLAIN.issuperset(map(type, told)):
+                return told
             return [self.value(v, depth + 1) for v in told]
         if not isinstance(told, dict):
             return told
