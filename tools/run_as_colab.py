@@ -157,7 +157,7 @@ def run_alone(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-LONGEST = 900  # seconds of a reference solution on two cores
+LONGEST = 900  # seconds of the processor for a reference solution
 
 
 def processor() -> float:
@@ -169,11 +169,14 @@ def processor() -> float:
 
 
 def run_assignment(python: str, folder: Path, target: Path | None) -> tuple[float, str]:
-    "The whole reference solution, as `run` does with a chapter."
-    whole = text(student.whole(read(folder / "solution.ipynb")))
-    seconds, said = run_alone(python, folder.name, whole, target, LONGEST)
-    if not said and seconds > LONGEST:
-        said = f"it took {seconds:.0f} s; allowed are {LONGEST}"
+    """The whole reference solution, as `run` does with a chapter. What is limited is
+    the time of the processor: it does not depend on what else the machine does, and the
+    clock of an idle machine shows no more."""
+    whole, before = text(student.whole(read(folder / "solution.ipynb"))), processor()
+    seconds, said = run_alone(python, folder.name, whole, target, 8 * LONGEST)
+    took = processor() - before
+    if not said and took > LONGEST:
+        said = f"it took {took:.0f} s of the processor; allowed are {LONGEST}"
     return seconds, said
 
 
@@ -184,8 +187,9 @@ def store(times: dict[str, dict[str, float]]) -> None:
 
     os.environ["METALEARN_RESULTS"] = str(ROOT / "results")
     os.environ["METALEARN_SCALE"] = "book"
-    before = load_results(student.TIMES, missing={"numbers": {}})
-    numbers = {**before["numbers"], **times}
+    there = (ROOT / "results" / f"{student.TIMES}.json").exists()
+    before = load_results(student.TIMES)["numbers"] if there else {}
+    numbers = {**before, **times}
     save_results(student.TIMES, numbers, seed=0, config={"longest": LONGEST})
 
 
