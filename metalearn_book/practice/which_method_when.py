@@ -76,11 +76,11 @@ def holm(p: Tensor) -> Tensor:
     adjusted = (p[order] * factor).cummax(0).values.clamp(max=1.0)
     return torch.empty_like(p).scatter(0, order, adjusted)
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #b0444e1c
+# %% ../../nbs/practice/90_which_method_when.ipynb #b6292534
 def rank_ranges(
     scores: Tensor,  # (k, episodes): of k methods on the same episodes
     *,
-    higher_is_better: bool = True,
+    higher_is_better: bool = True,  # False: of errors
     alpha: float = 0.05,
 ) -> Tensor:  # (k, 2): first and last rank of each
     """Ranks that respect ties, Eq. (WW-3): a method's first rank counts the methods
@@ -166,14 +166,15 @@ def draw_critical_difference(
         axes.plot([place, place], [first - 0.25, last + 0.25], color="0.35", lw=2.5)
     axes.set_xlabel("mean rank (1 is the best)")
 
-# %% ../../nbs/practice/90_which_method_when.ipynb #5949e39f
+# %% ../../nbs/practice/90_which_method_when.ipynb #98a668c0
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One cell of the table: what a row (a method) reached on a test bed.
 
     values: `(runs, episodes)`, float64; accuracies, or errors where
     `lower_is_better`. transductive: the answers to the queries of an episode depend on
-    one another. trained: on episodes of other classes. about: everything else that is stored with the numbers, such as
+    one another. trained: on episodes of other classes. about: everything else that is
+    stored with the numbers, such as
     `chosen` rates, `parameters`, `train_seconds`, `adapt_ms`, `command`, `commit`.
     """
 
