@@ -214,7 +214,9 @@ def test_everything_in_a_chapter_arrives(documents, file):
         codes.append(body)
         for output in cell["outputs"]:
             data = output.get("data", {})
-            tables += "<table" in "".join(data.get("text/html", ""))
+            page = "".join(data.get("text/html", ""))
+            # one that is sorted by the reader comes twice: with and without scripts
+            tables += ("<table" in page) * (2 if "<script" in page else 1)
             if "text/html" not in data and "text/markdown" in data:
                 tables += len(
                     re.findall(r"^\|[\s:|-]+\|$", "".join(data["text/markdown"]), re.M)

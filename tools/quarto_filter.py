@@ -402,8 +402,9 @@ def quarto_html(html: str) -> str:
 
 
 def still(html: str) -> str:
-    "An interactive figure as a picture: well-formed, without script and control."
-    text = re.sub(r"<script\b.*?</script>", "", html, flags=re.S)
+    "An interactive figure or table: well-formed, without script and controls."
+    text = re.sub(r"<script\b.*?</script>|<p><label>.*?</p>", "", html, flags=re.S)
+    text = re.sub(r"</?button\b[^>]*>", "", text)  # headings that sort a table
     text = re.sub(r"<input\b[^>]*>|<path\b[^>]*\bd=\"\"[^>]*>", "", text)
     return text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
 

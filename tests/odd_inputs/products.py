@@ -860,6 +860,13 @@ BOOK = {
         lambda: {"rows": [{"a": 1.0}], "caption": "c", "percent": ("a",), "digits": 3},
         kinds={"caption": "text"}, use=str,
     ),
+    B + "tables.sortable_table": R(
+        lambda: {"rows": [{"m": "x", "a": 1.0}], "caption": "c", "percent": ("a",),
+                 "digits": 3, "tags": {"x": "word"}},
+        kinds={"caption": "text"}, use=str,
+    ),
+    B + "results.results_folder": R(lambda: {"name": "leaderboard"}, use=str,
+                                    kinds={"name": "text"}),
     B + "display.show_text": R(lambda: {"template": "{a}", "a": 1.0}, use=str,
                                kinds={"template": "text", "a": "thing"}),
     B + "targets.Target": R(lambda: target_words(),
