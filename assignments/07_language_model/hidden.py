@@ -105,7 +105,7 @@ def honest_loss(ask, rng):
 def layer(rng):
     "x, W, A, B, alpha and the gradient by y, of sizes that differ."
     n, d_in, d_out = rng.integers(3, 8, size=3)
-    r = int(rng.integers(1, min(d_in, d_out) + 1))
+    r = int(rng.integers(2, min(d_in, d_out) + 1))  # at 1, alpha is the scale
     normal = lambda *shape: rng.normal(size=shape)
     args = normal(n, d_in), normal(d_out, d_in), normal(r, d_in), normal(d_out, r)
     return [*args, float(rng.uniform(0.5, 9)), normal(n, d_out)]
