@@ -240,7 +240,7 @@ def test_the_gradient_of_the_protocol(name):
     assert abs((found[0] - found[1]) / 2e-6 - ours.item()) < 1e-6 * ours.abs().item()
 
 
-@named
+@pytest.mark.parametrize("name", ["LSTM", "MANN"])
 def test_training_on_sequences_lowers_the_loss_and_resumes(name, tmp_path):
     tasks = mem.OffsetTasks(*pool(noise=0.05), 3, 4)
 
@@ -253,11 +253,20 @@ def test_training_on_sequences_lowers_the_loss_and_resumes(name, tmp_path):
             checkpoint=where, progress=False,
         )  # fmt: skip
 
-    learner, history = run(30, tmp_path / "a")
+    learner, history = run(20, tmp_path / "a")
     assert sum(history.loss[-5:]) < sum(history.loss[:5])
-    again, _ = run(30, tmp_path / "a")  # from the stored end
+    again, _ = run(20, tmp_path / "a")  # from the stored end
     for a, b in zip(learner.parameters(), again.parameters()):
         assert a.equal(b)
+
+
+def test_what_is_written_starts_as_the_key_of_its_item():
+    learner = mem.MANN(4, 3, width=8, slots=5, size=4, heads=2)
+    key, write = learner.access.weight[:8], learner.access.weight[8:16]
+    assert write[:, 8 + 4 + 3 :].equal(key[:, 8 : 8 + 4])
+    free = mem.MANN(4, 3, width=8, slots=5, size=4, heads=2, tied_start=False)
+    key, write = free.access.weight[:8], free.access.weight[8:16]
+    assert (write[:, 8 + 4 + 3 :] != key[:, 8 : 8 + 4]).any()
 
 
 def test_the_shuffled_support_is_the_same_set():

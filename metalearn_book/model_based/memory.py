@@ -124,8 +124,8 @@ def by_appearance(
     """Accuracy at the k-th appearance of a class, k = 1 .. per_class; key 0: at the
     first step of a sequence.
 
-    The same `seed` and `tasks_per_batch` (sequences at once) give the same ones to every
-    learner."""
+    The same `seed` and `tasks_per_batch` (sequences at once) give the same ones to
+    every learner."""
     if not hasattr(learner, "answers") or not isinstance(tasks, OffsetTasks):
         raise ValueError(
             "learner must have answers(x, y) and tasks be OffsetTasks, got "
@@ -515,8 +515,10 @@ class MANN(_SequenceLearner):
 
     dim, n_way, body, width, pairs, orders: as in `RecurrentLearner`. slots, size,
     heads, decay, strength, floor: of the memory. own_write: whether what is written has
-    weights of its own; False: it is the key. feedback: whether the controller gets what
-    was read. The paper has pairs=False, own_write=False, feedback=True, floor=0."""
+    weights of its own; False: it is the key. tied_start: whether a stored pair starts
+    as the key of its item, where pairs and own_write allow it. feedback: whether the
+    controller gets what was read. The paper has pairs=False, own_write=False,
+    feedback=True, floor=0."""
 
     def __init__(
         self,
@@ -531,6 +533,7 @@ class MANN(_SequenceLearner):
         strength: float = 10.0,
         floor: float = 0.5,
         own_write: bool = True,
+        tied_start: bool = True,
         feedback: bool = False,
         pairs: bool = True,
         orders: int = 1,
@@ -540,6 +543,8 @@ class MANN(_SequenceLearner):
         self.own_write = switch("own_write", own_write)
         self.feedback = switch("feedback", feedback)
         self._layers(whole("width", width))
+        if switch("tied_start", tied_start) and self.own_write and self.pairs:
+            self._tie()
 
 # %% ../../nbs/model_based/10_memory.ipynb #960d4001
 @patch
@@ -552,6 +557,15 @@ def _layers(self: MANN, width: int) -> None:
     seen = width + self.dim + self.told  # the cell, and what it was given
     self.access = nn.Linear(seen, vectors + self.store.heads)
     self.out = nn.Linear(width + found, self.n_way)
+
+
+@patch
+def _tie(self: MANN) -> None:
+    "What is written of an item starts as the key that the item would read with."
+    found, width = self.store.heads * self.store.size, self.lstm.hidden_size
+    weight, after = self.access.weight, width + self.dim + self.n_way
+    with torch.no_grad():
+        weight[found : 2 * found, after:] = weight[:found, width : width + self.dim]
 
 # %% ../../nbs/model_based/10_memory.ipynb #abb70601
 @patch

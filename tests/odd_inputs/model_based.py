@@ -165,6 +165,7 @@ RECIPES = {
             "strength": 2.0,
             "floor": 0.5,
             "own_write": True,
+            "tied_start": True,
             "feedback": True,
             "pairs": True,
             "orders": 2,
