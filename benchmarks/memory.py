@@ -6,7 +6,7 @@ The chapter on memory trains an LSTM and a memory-augmented network with seed 0.
 chooses the outer rate of each by a search on validation characters, trains further
 seeds by the chapter's own functions, and trains variants of both, one seed each, with a
 third of the steps: fed with pixels, with labels alone, as published. The searches take
-about three minutes of one core, a run about four, the variants about eight. What is
+about three minutes of one core, a run about three, the variants about four. What is
 done is kept under _build/memory and in results/benchmarks/memory.json, and a restart
 goes on from there.
 """

@@ -510,15 +510,13 @@ class _MANNState(NamedTuple):
 
 
 class MANN(_SequenceLearner):
-    """A memory-augmented neural network (Santoro et al., 2016): an LSTM that reads and
-    writes an `ExternalMemory`.
+    """An LSTM that reads and writes an `ExternalMemory` (Santoro et al., 2016).
 
     dim, n_way, body, width, pairs, orders: as in `RecurrentLearner`. slots, size,
-    heads, decay, strength, floor: of the memory. own_write: whether what is written has
-    weights of its own; False: it is the key. tied_start: whether a stored pair starts
-    as the key of its item, where pairs and own_write allow it. feedback: whether the
-    controller gets what was read. The paper has pairs=False, own_write=False,
-    feedback=True, floor=0."""
+    heads, decay, strength, floor: of the memory. own_write: what is written has weights
+    of its own, or is the key. tied_start: a stored pair starts as the key of its item.
+    feedback: the controller gets what was read. The paper: pairs=False,
+    own_write=False, feedback=True, floor=0."""
 
     def __init__(
         self,
