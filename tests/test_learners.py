@@ -3,13 +3,12 @@ through the package, so that the learner of a new chapter is in it by itself."""
 
 import copy
 import gc
-import importlib
 import inspect
 import io
 import math
 import pickle
-import pkgutil
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 from shared import gen
 from torch import nn
 
-import metalearn_book
 from metalearn_book.foundations.bilevel import cross_entropy_per_task
 from metalearn_book.foundations.inner_loop import InnerLoop
 from metalearn_book.foundations.tasks import (
@@ -31,6 +29,9 @@ from metalearn_book.foundations.tasks import (
 from metalearn_book.foundations.measuring import accuracy, evaluate
 from metalearn_book.foundations.verification import verify
 from metalearn_book.metric.relation import CompareRelation
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks/leaderboard"))
+from learners import found_learners
 
 N_WAY, DIM, TASKS = 3, 6, 4
 
@@ -114,34 +115,6 @@ FACTORIES = {
     "support_classifier": lambda fn: fn(body(), 5, N_WAY, train="all", inner_lr=0.2,
                                         inner_steps=2),
 }  # fmt: skip
-
-
-def _public():
-    for found in pkgutil.walk_packages(metalearn_book.__path__, "metalearn_book."):
-        if found.name != "metalearn_book.cli":
-            module = importlib.import_module(found.name)
-            for name, value in vars(module).items():
-                if getattr(value, "__module__", "") == found.name:
-                    if not name.startswith("_"):
-                        yield name, value
-
-
-def found_learners() -> dict:
-    "Classes whose `adapt` takes `Examples` alone, and functions that return one."
-    kinds, functions = {}, {}
-    for name, value in _public():
-        if inspect.isclass(value) and callable(getattr(value, "adapt", None)):
-            first, *rest = list(inspect.signature(value.adapt).parameters.values())[1:]
-            needs_more = any(p.default is p.empty for p in rest)
-            if first.annotation in (Examples, "Examples") and not needs_more:
-                kinds[name] = value
-        elif inspect.isfunction(value):
-            functions[name] = value
-    for name, fn in functions.items():
-        result = fn.__annotations__.get("return")
-        if getattr(result, "__name__", result) in kinds:
-            kinds[name] = fn
-    return kinds
 
 
 FOUND = found_learners()

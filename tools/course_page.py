@@ -29,6 +29,7 @@ from notebooks import (
     ROOT,
     chapter_files,
     chapter_name,
+    filled,
     read,
     settings,
     source,
@@ -445,13 +446,7 @@ BLOCKS = {
 
 def fill(text: str, root: Path = ROOT) -> str:
     "The page with every made block as it should be."
-
-    def block(m: re.Match) -> str:
-        if m[1] not in BLOCKS:
-            raise ValueError(f"{PAGE} asks for {m[1]!r}; there are {', '.join(BLOCKS)}")
-        return f"<!-- made: {m[1]} -->\n\n{BLOCKS[m[1]](root)}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- made: ([\w ]+) -->\n.*?<!-- end -->", block, text, flags=re.S)
+    return filled(text, BLOCKS, PAGE, root)
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

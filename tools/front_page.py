@@ -22,7 +22,7 @@ TOOLS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS / "theme")]
 import ending
 import cover
-from notebooks import ROOT, is_code, read, settings, source, write_atomically
+from notebooks import ROOT, filled, is_code, read, settings, source, write_atomically
 from quarto_filter import all_tags, anchor, options, split_directives, unquote
 from reached import without_magics
 
@@ -319,17 +319,8 @@ BLOCKS = {
 
 
 def fill(text: str, root: Path = ROOT) -> str:
-    """The page with every made block as it should be; ValueError for a name that is not
-    known."""
-
-    def block(m: re.Match) -> str:
-        if m[1] not in BLOCKS:
-            raise ValueError(
-                f"index.qmd asks for {m[1]!r}; there are {', '.join(BLOCKS)}"
-            )
-        return f"<!-- made: {m[1]} -->\n\n{BLOCKS[m[1]](root)}\n\n<!-- end -->"
-
-    return re.sub(r"<!-- made: ([\w ]+) -->\n.*?<!-- end -->", block, text, flags=re.S)
+    "The page with every made block as it should be."
+    return filled(text, BLOCKS, "index.qmd", root)
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

@@ -187,3 +187,15 @@ def title_of(nb: dict) -> tuple[str, str]:
         heading[1].strip() if heading else "",
         sentence[1].strip() if sentence else "",
     )
+
+
+def filled(text: str, blocks: dict, page: str, root: Path = ROOT) -> str:
+    """A page with every block between `<!-- made: NAME -->` and `<!-- end -->` as
+    `blocks[NAME](root)` makes it; ValueError for a name that is not known."""
+
+    def block(m: re.Match) -> str:
+        if m[1] not in blocks:
+            raise ValueError(f"{page} asks for {m[1]!r}; there are {', '.join(blocks)}")
+        return f"<!-- made: {m[1]} -->\n\n{blocks[m[1]](root)}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- made: ([\w ]+) -->\n.*?<!-- end -->", block, text, flags=re.S)

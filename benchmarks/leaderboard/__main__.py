@@ -8,7 +8,7 @@ with the same encoder and the same budget.
 
 A cell is made where it is missing, unfinished, or of other code or settings. What is
 done is stored after every training run under results/leaderboard; a killed run goes on
-from there. Two processes, or two machines with one folder, never make the same cell.
+from there. Two processes of one checkout never make the same cell.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def one(job: tuple[str, str]) -> tuple[str, str, str, float]:
     return *job, said, time.perf_counter() - start
 
 
-def wanted(args) -> list[tuple[str, str]]:
-    "Cells that are not done, views behind the rows that they look at."
+def wanted(args) -> list[tuple[str, str, str]]:
+    "Bed, row and reason of the cells to make, views behind the rows that they look at."
     rows, _ = all_rows()
     for name, known in (("bed", beds()), ("row", rows)):
         for asked in getattr(args, name) or []:
@@ -66,8 +66,10 @@ def wanted(args) -> list[tuple[str, str]]:
             if args.row and row.name not in args.row:
                 continue
             record = read_cell(path_of(bed, row, folder))
-            if not is_done(record, bed) or is_old(record, what_decides(bed, row)):
-                jobs.append((bed.name, row.name))
+            old = record is not None and is_old(record, what_decides(bed, row, rows))
+            if old or not is_done(record, bed):
+                why = "made by older code or with other settings" if old else "missing"
+                jobs.append((bed.name, row.name, why))
     return jobs
 
 
@@ -104,9 +106,10 @@ def main() -> None:
     if args.list:
         rows, none = all_rows()
         print(f"{len(rows)} rows, {len(beds())} test beds, {len(jobs)} cells to make")
-        print(*(f"to make: {b}, {r}" for b, r in jobs), sep="\n")
+        print(*(f"to make: {b}, {r} ({why})" for b, r, why in jobs), sep="\n")
         print(*(f"no row: {n} ({why})" for n, why in none.items()), sep="\n")
         return
+    jobs = [job[:2] for job in jobs]
     views = [job for job in jobs if all_rows()[0][job[1]].parent]
     plain = [job for job in jobs if job not in views]
     run = by_ray if args.ray else lambda part: in_processes(part, args.workers)

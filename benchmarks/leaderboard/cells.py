@@ -169,9 +169,12 @@ def write_cell(path: Path, record: dict) -> None:
         part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def what_decides(bed: Bed, row: Row) -> dict:
-    "What the numbers of a cell depend on."
-    return {"settings": bed.settings(), "grid": row.grid(bed), "code": code_of(row)}
+def what_decides(bed: Bed, row: Row, rows: dict[str, Row]) -> dict:
+    "What the numbers of a cell depend on; those of a view, on the row behind it too."
+    found = {"settings": bed.settings(), "grid": row.grid(bed), "code": code_of(row)}
+    if row.parent:
+        found["behind"] = what_decides(bed, rows[row.parent], rows)
+    return found
 
 
 def is_old(record: dict, made_of: dict) -> bool:
@@ -356,7 +359,8 @@ def trained_parent(bed: Bed, parent: Row, record: dict, seed: int, work: Path):
     if path.exists():
         learner.load_state_dict(load_checkpoint(path)["weights"])
     else:
-        learner, _ = trained(bed, parent, options, bed.steps, seed)
+        kept = path.with_suffix(".checkpoint")
+        learner, _ = trained_at_last(bed, parent, options, seed, kept)
         save_checkpoint(path, {"weights": learner.state_dict()})
     return learner.eval()
 
@@ -370,7 +374,7 @@ def run_cell(bed: Bed, row: Row, folder: Path, work: Path, rows: dict[str, Row])
         if not mine:
             return "elsewhere"
         record = read_cell(path)
-        made_of = what_decides(bed, row)
+        made_of = what_decides(bed, row, rows)
         old = record and is_old(record, made_of)
         if record is None or old:
             for kept in lock.parent.glob(f"{short(row.name)}.*.checkpoint"):
