@@ -295,3 +295,57 @@ def test_the_list_names_every_assignment(capsys):
         assert [q["checks"] for q in known["questions"]] == [
             q.checks for q in nb.questions
         ]
+
+
+TELLS = (
+    "import os, json\n"
+    "def tell(*what):\n"
+    "    for fd in range(3, 20):\n"
+    "        try: os.write(fd, b''.join(json.dumps(w).encode() + b'\\n' for w in what))\n"
+    "        except OSError: pass\n"
+)
+
+
+def test_a_check_that_was_not_run_has_not_passed(tmp_path):
+    code = "#| graded\nimport json\njson.dumps = lambda *a: '{\"over\": true}'"
+    path = written(tmp_path / "a.ipynb", cells(code, "#| check one\nassert False"))
+    passed, report = course.check(path, None, 10)
+    assert not passed and "0 of 1" in report and "not run to its end" in report
+
+
+def test_what_a_cell_writes_between_the_reports(tmp_path):
+    code = f"#| graded\n{TELLS}tell(3, None, [1], 'over')"
+    nb = course.notebook(written(tmp_path / "a.ipynb", cells(code, *TWO)))
+    assert states(nb) == ({"one": "passes", "two": "passes"}, {})
+    code = f"#| graded\n{TELLS}tell({{'begin': 'nothing'}})\nos._exit(0)"
+    nb = course.notebook(written(tmp_path / "a.ipynb", cells(code, *TWO)))
+    with pytest.raises(OSError, match="the channel on which the checks report"):
+        course.run(nb)
+
+
+def test_an_exception_that_has_no_words_ends_nothing(tmp_path):
+    code = (
+        "#| graded\nclass Mute(Exception):\n    def __str__(self):\n"
+        "        raise RuntimeError\nraise Mute"
+    )
+    nb = course.notebook(written(tmp_path / "a.ipynb", cells(code, *TWO)))
+    found, problems = states(nb)
+    assert set(found.values()) == {"passes"}
+    assert problems["cell 2"].startswith("Mute (cell 2, line 5")
+
+
+def test_an_exit_has_its_own_status(tmp_path):
+    code = "#| graded\nimport os\nos._exit(7)"
+    nb = course.notebook(written(tmp_path / "a.ipynb", cells(code, *TWO)))
+    assert states(nb)[1] == {"cell 2": "it ended the process (status 7)"}
+
+
+def test_adapters_and_sources_that_are_no_text_are_named(tmp_path):
+    path = written(tmp_path / "a.ipynb", cells(*TWO))
+    (tmp_path / "adapters.py").write_bytes(b"# \xff")
+    with pytest.raises(ValueError, match="adapters.py is no text in UTF-8"):
+        course.run(course.notebook(tmp_path))
+    nb = cells(*TWO)
+    nb["cells"][1]["source"] = [1, 2]
+    with pytest.raises(ValueError, match="damaged.*no text"):
+        course.notebook(written(path, nb))

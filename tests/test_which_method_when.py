@@ -203,3 +203,36 @@ def test_two_sortable_tables_share_no_name():
     )
     ident = one.split('id="sort-')[1][:8]
     assert ident not in two
+
+
+def test_tables_that_look_alike_have_names_of_their_own():
+    rows = [{"m": "a", "v": 1}, {"m": "b", "v": 2}]
+    near = [{"m": "a", "v": 1.0000001}, {"m": "b", "v": 2}]
+    tables = [sortable_table(rows), sortable_table(near), sortable_table(rows, "C"),
+              sortable_table(rows, tags={"a": "more"})]  # fmt: skip
+    names = {t.data["text/html"].split('id="sort-')[1][:8] for t in tables}
+    assert len(names) == 4
+
+
+def test_sortable_tables_sort_as_javascript_reads_numbers():
+    values = [math.inf, -math.inf, torch.tensor(9.0), 10**400, None, math.nan]
+    rows = [{"m": f"row {i}", "v": v} for i, v in enumerate(values)]
+    html = sortable_table(rows).data["text/html"]
+    keys = [part.split('"')[0] for part in html.split('data-v="')[1:]]
+    assert keys == ["Infinity", "-Infinity", "9.0", "1" + "0" * 400, "", ""]
+    # a column of texts: what is missing stays last there too
+    html = sortable_table([{"m": "x", "v": "b"}, {"m": "y", "v": None}])
+    assert '<td data-v="">–</td>' in html.data["text/html"]
+
+
+def test_sortable_tables_show_what_plain_ones_show():
+    a, b = (Cell("b", r, torch.rand(1, 9, generator=gen(i)))
+            for i, r in enumerate("AB"))  # fmt: skip
+    rows = [{"m": "x", "gain": a.minus(b), "w": torch.tensor(0.5)}]
+    html = sortable_table(rows, "@ID@", percent=["gain", "w"]).data["text/html"]
+    assert ">gain (points)<" in html and ">w (%)<" in html and ">50.0<" in html
+    assert "<caption>@ID@</caption>" in html
+    with pytest.raises(ValueError, match="no columns"):
+        sortable_table([{}])
+    with pytest.raises(ValueError, match="tags are texts"):
+        sortable_table([{"m": "x"}], tags={"x": 3})

@@ -98,6 +98,9 @@ def _json(path: Path) -> dict:
         cells = nb["cells"]
         if not all(isinstance(c, dict) for c in cells) or not isinstance(cells, list):
             raise TypeError("cells are no list of objects")
+        for source in (c.get("source", "") for c in cells):
+            if not all(isinstance(line, str) for line in source or ""):
+                raise TypeError("the source of a cell is no text")
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
         raise ValueError(
@@ -243,8 +246,9 @@ class _Process:
 
     def _listen(self) -> None:
         for line in self.child.stdout:
-            with suppress(ValueError):
-                self.told.put(json.loads(line))
+            with suppress(ValueError, RecursionError):
+                if isinstance(told := json.loads(line), dict):
+                    self.told.put(told)
         self.told.put({"gone": True})
 
     def _drain(self) -> None:
@@ -267,8 +271,11 @@ class _Process:
             found = self.parts.get(timeout=1.0)
         return found[:MOST_PRINTED].decode("utf-8", errors="replace").strip()
 
-    def end(self) -> int:
-        "Kill it with all that it has started; its exit status."
+    def end(self, patience: float = 0.0) -> int:
+        """Kill it with all that it has started; its exit status. patience: seconds in
+        which one that says no more may end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self.child.wait(patience)
         with suppress(OSError):
             if os.name == "posix":
                 os.killpg(self.child.pid, signal.SIGKILL)
@@ -339,7 +346,12 @@ def run(
     asked = list(nb.checks) if wanted is None else list(wanted)
     cells = list(nb.cells)
     for path in nb.files:
-        cells.append((path.name, path.read_text(encoding="utf-8")))
+        try:
+            cells.append((path.name, path.read_text(encoding="utf-8-sig")))
+        except UnicodeDecodeError as e:
+            raise ValueError(
+                f"{path} is no text in UTF-8 ({e}); save it again"
+            ) from None
     outcomes: dict[str, Outcome] = {}
     problems: dict[str, str] = {}
     broken: set[str] = set()  # checks that end the process, or never end
@@ -351,11 +363,15 @@ def run(
         left = [list(c) for c in cells if c[0] not in problems]
         folder = str(nb.path.resolve().parent)
         process = _Process({"folder": folder, "cells": left, "checks": checks})
+        gone = False
         try:
             stopped = _follow(nb, process, seconds, pending, outcomes, problems)
+            gone = stopped is not None and not stopped[1]
         finally:
-            status = process.end()
+            status = process.end(1.0 if gone else 0.0)
         if stopped is None:
+            for c in asked:  # said to be over, and it is not
+                outcomes.setdefault(c, Outcome("fails", "it was not run to its end"))
             return outcomes, problems
         name, why = stopped
         why = why or f"it ended the process (status {status})"
@@ -391,6 +407,8 @@ def _follow(
 ) -> tuple[str, str] | None:
     "Take what the child tells; what was under way, and why, where it did not finish."
     now, deadline = "", time.monotonic() + max(seconds, SECONDS)
+    known = {c for c, _ in nb.cells} | {f"check {c}" for c in nb.checks}
+    known |= {path.name for path in nb.files}
     while True:
         try:
             told = process.told.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -400,6 +418,8 @@ def _follow(
             return None
         if "gone" in told:
             return now, ""
+        if "begin" in told and told["begin"] not in known:
+            raise OSError("a cell writes to the channel on which the checks report")
         if "begin" in told:
             now, deadline = told["begin"], time.monotonic() + seconds
             continue

@@ -18,6 +18,14 @@ import sys
 import traceback
 
 
+def text_of(error: BaseException) -> str:
+    "What an exception says; nothing for one of the student's that can't say it."
+    try:
+        return str(error)[:2000]
+    except BaseException:
+        return ""
+
+
 def wrong(error: BaseException, known: dict[str, str]) -> dict:
     "An exception as plain words, with the place in the notebook."
     if isinstance(error, SyntaxError) and error.filename in known:
@@ -27,7 +35,7 @@ def wrong(error: BaseException, known: dict[str, str]) -> dict:
     frames = traceback.extract_tb(error.__traceback__)
     inside = [f for f in frames if f.filename in known]
     where = inside[-1] if inside else None
-    told = {"kind": type(error).__name__, "text": str(error)[:2000]}
+    told = {"kind": type(error).__name__, "text": text_of(error)}
     if where is not None:
         told |= {"cell": where.filename, "line": where.lineno, "code": where.line or ""}
         told["function"] = where.name if where.name.isidentifier() else ""

@@ -257,13 +257,24 @@ def _cell_of(path: Path) -> Cell | None:
         if values.shape[1] != settings["episodes"] or not values.isfinite().all():
             raise ValueError(f"{tuple(values.shape)} values of which some are missing")
         about = {k: v for k, v in stored.items() if k != "seeds"} | {
-            "train_seconds": [stored["seeds"][k].get("train_seconds") for k in
-                              sorted(stored["seeds"], key=int)],
-            "cpu_seconds": sum(s.get("cpu_seconds", 0) for s in stored["seeds"].values())
+            "train_seconds": [
+                stored["seeds"][k].get("train_seconds")
+                for k in sorted(stored["seeds"], key=int)
+            ],
+            "cpu_seconds": sum(
+                s.get("cpu_seconds", 0) for s in stored["seeds"].values()
+            )
             + stored.get("search_cpu_seconds", 0),
         }
-        return Cell(stored["bed"], stored["row"], values, lower,
-                    bool(stored["transductive"]), bool(stored["trained"]), about)
+        return Cell(
+            stored["bed"],
+            stored["row"],
+            values,
+            lower,
+            bool(stored["transductive"]),
+            bool(stored["trained"]),
+            about,
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no cell of the table, or damaged ({type(error).__name__}: "
