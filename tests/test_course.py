@@ -301,7 +301,8 @@ TELLS = (
     "import os, json\n"
     "def tell(*what):\n"
     "    for fd in range(3, 20):\n"
-    "        try: os.write(fd, b''.join(json.dumps(w).encode() + b'\\n' for w in what))\n"
+    "        try: os.write(fd, b''.join(json.dumps(w).encode() + b'\\n' "
+    "for w in what))\n"
     "        except OSError: pass\n"
 )
 

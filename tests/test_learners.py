@@ -58,6 +58,8 @@ REGRESSION = {"BasisRegression", "ExactGP", "ConditionalNP", "AttentiveNP", "Lat
 NO_LOSS = {"Reptile", "CarryingReptile"}
 #: takes no support set with padding, and says so
 NO_MASKS = {"LEO", "OneAtATime"}
+#: reads the support set in its order: padding may stand anywhere, the rest may not move
+ORDERED = {"RecurrentLearner", "MANN"}
 #: the answers to the queries of a call depend on one another
 TRANSDUCTIVE = {"Transductive", "LabelPropagation"}
 #: relative error of what is solved by iteration, in float64; 1e-6 or less for others.
@@ -102,6 +104,8 @@ FACTORIES = {
     "ConditionalNP": lambda cls: cls(DIM, 8),
     "AttentiveNP": lambda cls: cls(DIM, 8, 2),
     "LatentNP": lambda cls: cls(DIM, 8, 3, attention=True, answer_draws=6),
+    "RecurrentLearner": lambda cls: cls(5, N_WAY, body(), 8),
+    "MANN": lambda cls: cls(5, N_WAY, body(), 8, slots=6, size=4, heads=2),
     "PFNClassifier": lambda cls: cls(DIM, N_WAY, width=8, n_layers=2, heads=2),
     "ByHand": lambda cls: cls(classifier(), two_steps, inner_lr=0.2),
     "ImplicitLoop": implicit,
@@ -275,7 +279,8 @@ def prove(learner, tasks: TaskBatch, tolerance=1e-6, directions: int = 2) -> Non
 
 
 def test_every_learner_of_the_package_is_here():
-    for table in (BASES, OTHER_DATA, FACTORIES, NO_LOSS, NO_MASKS, TRANSDUCTIVE):
+    for table in (BASES, OTHER_DATA, FACTORIES, NO_LOSS, NO_MASKS, TRANSDUCTIVE,
+                  ORDERED):  # fmt: skip
         assert not set(table) - set(FOUND), "named here, but not in the package"
     assert {"MAML", "ANIL", "ProtoNet", "RidgeHead", "LEO", "Reptile"} <= set(LEARNERS)
     assert not MISSING, "\n".join(MISSING)
@@ -348,14 +353,17 @@ def test_the_same_seed_gives_the_same_numbers(name):
         assert all(torch.equal(a[n], b[n]) for n in a)
 
 
-def hidden(tasks: TaskBatch, junk: float, label: int) -> TaskBatch:
-    "Two rows more in each set, at other places in each task, that hold junk."
+def hidden(tasks: TaskBatch, junk: float, label: int, in_order=False) -> TaskBatch:
+    """Two rows more in each set, at other places in each task, that hold junk; the real
+    ones in another order too, unless `in_order`."""
 
     def padded(e: Examples) -> Examples:
         n = e.n_items + 2
         place = torch.stack(
             [torch.randperm(n, generator=gen(b)) for b in range(e.n_tasks)]
         )
+        if in_order:
+            place[place < e.n_items] = torch.arange(e.n_items).repeat(e.n_tasks)
         y = torch.cat([e.y, torch.full_like(e.y[:, :2], label)], 1)
         x = torch.cat([e.x, torch.full_like(e.x[:, :2], junk)], 1)
         real = torch.arange(n).expand(e.n_tasks, -1) < e.n_items
@@ -373,7 +381,7 @@ def test_padding_has_no_influence(name):
             answers(learner, hidden(tasks, 0.0, 0))
     plain = answers(learner, tasks)
     for junk, label in ((0.0, 0), (100.0, 2), (math.nan, 99), (math.inf, -100)):
-        some, other = hidden(tasks, junk, label), ready(name)
+        some, other = hidden(tasks, junk, label, name in ORDERED), ready(name)
         if name in NO_MASKS:  # of a support set; queries may have padding
             some = TaskBatch(tasks.support, some.query)
         support = TaskBatch(some.support, tasks.query)

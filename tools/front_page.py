@@ -255,8 +255,8 @@ AFTER = {
     "implicit gradients, LEO, a learned optimizer. Know what each costs.",
     "metric": "Classify without any inner step: prototypes, attention over examples, "
     "learned comparisons, heads with a closed form, and labels that spread.",
-    "model_based": "Adapt by one pass through a network that answers with a "
-    "distribution, and hold it against the exact posterior.",
+    "model_based": "Adapt by one pass through a network: one that remembers what it "
+    "read, or one that answers with a distribution, held against the exact posterior.",
     "language_models": "Pretrain a small language model on two cores, compare it in "
     "bits per byte, steer what it writes, and see what fine-tuning forgets.",
     "case_studies": "Take a few labelled texts to a classifier or a tagger that knows "

@@ -10,8 +10,8 @@ from .display import Displayable, _plain_number, _unit, format_value, show_table
 
 __all__ = ["sortable_table"]
 
-# Cells that stay in sight cover what scrolls behind them, so they need the ground of the
-# page: of the book's editions, of JupyterLab, Colab or VS Code, by their own names.
+# Cells that stay in sight cover what scrolls behind them, so they need the ground of
+# the page: of the book's editions, of JupyterLab, Colab or VS Code, by their own names.
 _STYLE = """\
 #@ID@{--sort-bg:var(--book-ground,var(--jp-layout-color0,\
 var(--colab-primary-surface-color,var(--vscode-editor-background,Canvas))));\
@@ -142,7 +142,8 @@ def sortable_table(
         'placeholder="words, -without"></label> '
         f'<span id="@ID@-said" role="status">{len(rows)} of {len(rows)} rows</span>'
         "</p>\n"
-        '<div id="@ID@" class="book-sort" tabindex="0" role="region" aria-label="Table, scrolls">\n'
+        '<div id="@ID@" class="book-sort" tabindex="0" role="region" '
+        'aria-label="Table, scrolls">\n'
         f"<table>@INSIDE@\n</tbody></table></div>\n<script>{_SCRIPT}</script>"
     )
     return Displayable(

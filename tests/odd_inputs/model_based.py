@@ -5,6 +5,7 @@ import torch
 from odd_inputs import Recipe
 
 from metalearn_book.foundations.tasks import Examples, TaskBatch
+from metalearn_book.model_based import memory as mem
 from metalearn_book.model_based import neural_process as npro
 from metalearn_book.model_based import prior_fitted as pf
 
@@ -52,12 +53,133 @@ def table_model() -> pf.PFNClassifier:
     return pf.PFNClassifier(3, 2, width=8, n_layers=1, heads=2)
 
 
+def sequences() -> mem.Sequences:
+    y = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0]])
+    return mem.Sequences(drawn(2, 4, 2), y)
+
+
+def offset_tasks() -> mem.OffsetTasks:
+    return mem.OffsetTasks(drawn(12, 2), [0] * 4 + [1] * 4 + [2] * 4, 2, 3)
+
+
+def of_sequences(made):
+    "What a learner does with sequences, and with tasks."
+    s, tasks = sequences(), classes()
+    found = made(s), made.answers(s.x, s.y)
+    return *found, made(tasks), made.adapt(tasks.support)(tasks.query.x)
+
+
+def small_memory() -> mem.ExternalMemory:
+    return mem.ExternalMemory(3, 2)
+
+
+def of_memory(made):
+    "A step of a memory."
+    like = torch.zeros(2, made.heads, made.size)
+    return made(like + 1, like + 1, like[..., :1] + 0.5, made.start(2, like))[0]
+
+
 def mixed() -> npro.NormalMixture:
     return npro.NormalMixture(drawn(2, 3, 2), drawn(2, 3, 2, seed=1).exp())
 
 
+M = "model_based.memory."
 N, P = "model_based.neural_process.", "model_based.prior_fitted."
 RECIPES = {
+    M + "appearances": R(lambda: {"y": sequences().y}),
+    M + "Sequences": R(
+        lambda: {"x": drawn(2, 4, 2), "y": sequences().y},
+        use=lambda made: mem.SeenSoFar(2).answers(made.x, made.y),
+        infinite=True,  # the score of a label that nothing was seen of
+    ),
+    M + "OffsetTasks": R(
+        lambda: {
+            "x": drawn(12, 2),
+            "labels": [0] * 4 + [1] * 4 + [2] * 4,
+            "n_way": 2,
+            "per_class": 3,
+            "classes": [0, 1, 2],
+        },
+        use=lambda made: made.sample(2, gen()),
+    ),
+    M + "first_guess": R(lambda: {"n_way": 5}),
+    M + "by_appearance": R(
+        lambda: {
+            "learner": mem.SeenSoFar(2),
+            "tasks": offset_tasks(),
+            "n_episodes": 4,
+            "seed": 0,
+            "tasks_per_batch": 2,
+        },
+        use=lambda found: [e.values for e in found.values()],
+    ),
+    M + "RecurrentLearner": R(
+        lambda: {
+            "dim": 2,
+            "n_way": 2,
+            "body": None,
+            "width": 4,
+            "pairs": True,
+            "orders": 2,
+        },
+        use=of_sequences,
+    ),
+    M + "content_weights": R(
+        lambda: {
+            "key": drawn(2, 1, 3),
+            "content": drawn(2, 4, 3, seed=1),
+            "strength": 2.0,
+            "floor": 0.5,
+        }
+    ),
+    M + "sharpest_read": R(lambda: {"strength": 2.0, "n_slots": 5, "empty": False}),
+    M + "least_used": R(lambda: {"usage": drawn(2, 4), "heads": 2}),
+    M + "MemoryState": R(
+        lambda: small_memory().start(2, drawn(1))._asdict(),
+        use=lambda made: small_memory()(
+            drawn(2, 1, 2), drawn(2, 1, 2), torch.full((2, 1, 1), 0.5), made
+        )[0],
+    ),
+    M + "ExternalMemory": R(
+        lambda: {
+            "slots": 3,
+            "size": 2,
+            "heads": 2,
+            "decay": 0.9,
+            "strength": 2.0,
+            "learn_strength": True,
+            "floor": 0.5,
+        },
+        use=of_memory,
+    ),
+    M + "MANN": R(
+        lambda: {
+            "dim": 2,
+            "n_way": 2,
+            "body": None,
+            "width": 4,
+            "slots": 3,
+            "size": 2,
+            "heads": 2,
+            "decay": 0.9,
+            "strength": 2.0,
+            "floor": 0.5,
+            "own_write": True,
+            "tied_start": True,
+            "feedback": True,
+            "pairs": True,
+            "orders": 2,
+        },
+        use=of_sequences,
+    ),
+    M + "ShuffledSupport": R(
+        lambda: {"tasks": npro.GPTasks((2, 2), 2)},
+        use=lambda made: made.sample(2, gen()),
+    ),
+    M + "SeenSoFar": R(
+        lambda: {"n_way": 2, "rule": "means", "far": 2.0, "body": None},
+        use=lambda made: made.answers(sequences().x, sequences().y),
+    ),
     N + "NormalMixture": R(
         lambda: {"mean": drawn(2, 3, 2), "std": drawn(2, 3, 2, seed=1).exp()},
         use=lambda made: made.log_prob(torch.zeros(*made.mean.shape[:2], 1)),
