@@ -31,7 +31,7 @@ def table():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the benchmark: sums in the same order
     try:
-        names = ("beds", "rows", "cells", "learners")
+        names = ("beds", "rows", "cells", "jobs", "learners")
         yield {n: importlib.import_module(n) for n in names}
     finally:
         sys.path.remove(str(FOLDER))
@@ -148,6 +148,39 @@ def test_two_processes_never_make_the_same_cell(table, tmp_path):
         assert mine
         assert run(table, bed, "MAML", tmp_path) == "elsewhere"
     assert run(table, bed, "MAML", tmp_path) == "done"
+
+
+def test_two_processes_give_the_numbers_of_one(table, tmp_path):
+    rows = (
+        "Mean of the support set",
+        "Gaussian process",
+        "Least squares on sin and cos",
+    )
+    found = {}
+    for workers in ("1", "2"):
+        args = [f"--row={row}" for row in rows] + ["--bed=sinusoids", "--workers"]
+        env = os.environ | {"METALEARN_RESULTS": str(tmp_path / workers)}
+        done = subprocess.run([sys.executable, str(FOLDER), *args, workers], env=env,
+                              capture_output=True, text=True, timeout=240)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for row in rows:
+            path = table["cells"].path_of(
+                table["beds"].beds()["sinusoids"],
+                table["rows"].all_rows()[0][row],
+                tmp_path / workers / "leaderboard_smoke",
+            )
+            record = json.loads(path.read_text())
+            found[workers, row] = {k: s["values"] for k, s in record["seeds"].items()}
+    for row in rows:
+        assert found["1", row] == found["2", row]
+
+
+def test_a_process_that_dies_ends_the_command(table, tmp_path, monkeypatch):
+    (tmp_path / "dies.py").write_text("import os\n\ndef dies(job):\n    os._exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(table["jobs"], "one", importlib.import_module("dies").dies)
+    with pytest.raises(RuntimeError, match="terminated abruptly"):
+        list(table["jobs"].in_processes([("a", "b")] * 3, 2))
 
 
 def test_a_cell_of_other_code_or_settings_is_made_again(table, tmp_path):

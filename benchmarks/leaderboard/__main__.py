@@ -14,41 +14,16 @@ from there. Two processes of one checkout never make the same cell.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import torch
 from beds import beds
-from cells import ROOT, is_done, is_old, path_of, read_cell, run_cell, what_decides
+from cells import ROOT, is_done, is_old, path_of, read_cell, what_decides
+from jobs import by_ray, folders, in_processes
 from rows import all_rows
 from tqdm.auto import tqdm
-
-from metalearn_book.book.scale import current_scale
-
-
-def folders() -> tuple[Path, Path]:
-    "Where cells are stored, and where unfinished runs are kept."
-    scale, work = current_scale(), ROOT / "_build/leaderboard" / current_scale()
-    results = Path(os.environ.get("METALEARN_RESULTS") or ROOT / "results")
-    stored = {"smoke": work / "results", "book": results / "leaderboard"}
-    return stored.get(scale, results / f"leaderboard_{scale}"), work
-
-
-def one(job: tuple[str, str]) -> tuple[str, str, str, float]:
-    "A cell by the names of its bed and row, in any process."
-    torch.set_num_threads(1)
-    rows, start = all_rows()[0], time.perf_counter()
-    bed, row = beds()[job[0]], rows[job[1]]
-    try:
-        said = run_cell(bed, row, *folders(), rows)
-    except Exception as error:  # the other cells go on; told again at the end
-        said = f"stopped: {type(error).__name__}: {error}"
-    return *job, said, time.perf_counter() - start
 
 
 def wanted(args) -> list[tuple[str, str, str]]:
@@ -71,25 +46,6 @@ def wanted(args) -> list[tuple[str, str, str]]:
                 why = "made by older code or with other settings" if old else "missing"
                 jobs.append((bed.name, row.name, why))
     return jobs
-
-
-def in_processes(jobs, workers: int):
-    if workers == 1:
-        yield from map(one, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(one, jobs)
-
-
-def by_ray(jobs):
-    import ray
-
-    ray.init(ignore_reinit_error=True, log_to_driver=False)
-    call = ray.remote(num_cpus=1)(one)
-    waiting = [call.remote(job) for job in jobs]
-    while waiting:
-        ready, waiting = ray.wait(waiting)
-        yield ray.get(ready[0])
 
 
 def main() -> None:

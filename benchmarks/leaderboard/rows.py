@@ -26,6 +26,7 @@ from metalearn_book.metric.graph import GraphNet, LabelPropagation
 from metalearn_book.metric.matching import FullContext, MatchingNet
 from metalearn_book.metric.prototypes import ProtoNet, Transductive
 from metalearn_book.metric.relation import CompareRelation, RelationNet
+from metalearn_book.model_based.memory import MANN, RecurrentLearner
 from metalearn_book.model_based.neural_process import AttentiveNP, ConditionalNP
 from metalearn_book.model_based.neural_process import ExactGP, LatentNP
 from metalearn_book.model_based.prior_fitted import PFNClassifier, PFNRegressor
@@ -281,6 +282,7 @@ def two_rates(bed: Bed, options: dict) -> MAML:
 
 VECTORS = frozenset({"text"})
 FLAT = {"images": "pixels"}
+IN_ORDER = "reads the support set in the order of the episode, class by class"
 _ROWS = {
     "NearestPrototype": [
         Row("Nearest prototype, frozen", "NearestPrototype",
@@ -375,6 +377,15 @@ _ROWS = {
         Row("PFNClassifier", "PFNClassifier",
             lambda bed, o: PFNClassifier(width(bed), bed.n_way), outer_rates,
             kinds=VECTORS, note="trained on episodes, not on drawn tables"),
+    ],
+    "MANN": [
+        Row("MANN", "MANN", lambda bed, o: MANN(width(bed), bed.n_way, body(bed)),
+            outer_rates, kinds=CLASSES - {"layers"}, note=IN_ORDER),
+    ],
+    "RecurrentLearner": [
+        Row("RecurrentLearner", "RecurrentLearner",
+            lambda bed, o: RecurrentLearner(width(bed), bed.n_way, body(bed)),
+            outer_rates, kinds=CLASSES - {"layers"}, note=IN_ORDER),
     ],
     "ConditionalNP": [
         Row("ConditionalNP", "ConditionalNP", lambda bed, o: ConditionalNP(),
