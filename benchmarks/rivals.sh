@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the benchmarks compare with into a folder beside the environment's own packages: benchmarks/rivals.sh [.venv [NAME ...]]
 # With names, such as `benchmarks/rivals.sh .venv learn2learn`, only these. The appendix With learn2learn finds it there.
-# learn2learn 0.2.0 ships C files that no Python after 3.10 compiles; `build_ext` makes Cython write them anew (a C compiler and Python's headers are needed).
+# learn2learn 0.2.0 ships C files that no Python after 3.10 compiles; `build_ext` makes Cython write them anew (a C compiler and Python's headers are needed). pip 23.2 does not hand that option on and stops at longintrepr.h; pip 26.3 does.
 # Requirements are left out on purpose: torch must stay the one that is measured, and torchvision and gym, which learn2learn imports, are not needed for MAML.
 set -u
 venv=${1:-.venv}
@@ -35,6 +35,7 @@ install parallel-metalearn 0.5.6  # its package is called metalearn
 install iteryne 0.1.0
 install evaluate 0.4.6
 install setfit 1.2.0
+install fast-fit 1.2.1  # its package is called fastfit
 rm -rf "$folder/tests"  # learn2learn installs its own at the top level
 for name in $wanted; do
     case "$known " in *" $name "*) ;; *) echo "$name is none of:$known" >&2; exit 2 ;; esac
