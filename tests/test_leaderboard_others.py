@@ -166,7 +166,9 @@ def test_a_run_that_was_killed_goes_on_and_asks_nothing_twice(others, bed, table
         record = json.loads(stored(table).read_text())
         assert len(record["unfinished"]["values"]) == last and not record["seeds"]
         assert not read_cells(table.parent / "others")  # unfinished is no cell
-        assert f"{last} of 28" in next(others.under_way(table.parent / "others"))
+        part = next(others.under_way(table.parent / "others"))
+        said = next(others.report(read_cells(table), [part]))
+        assert f"Stub, {last} of 28 episodes so far: {100 * part.mean:.1f} ±" in said
     run(others, bed, stub(others, breaks_at(-1)), table)
     assert len(asked) == 28 and set(asked.values()) == {1}
     values = json.loads(stored(table).read_text())["seeds"]["0"]["values"]

@@ -218,8 +218,12 @@ def report(table: list[Cell], others: list[Cell]) -> Iterator[str]:
     for cell in sorted(others, key=lambda c: (c.bed, -c.mean)):
         n = cell.values.shape[1]
         frozen = next(c for c in table if c.bed == cell.bed and c.row == FROZEN)
-        line = f"{cell.bed}, {cell.row}: {100 * cell.mean:.1f}"
-        line += f" ± {100 * cell.evaluation().ci95:.1f} %"
+        line = f"{cell.bed}, {cell.row}"
+        if cell.about["sees_names"]:
+            line += " (reads names of classes)"
+        if n < (whole := cell.about["settings"]["episodes"]):
+            line += f", {n} of {whole} episodes so far"
+        line += f": {100 * cell.mean:.1f} ± {100 * cell.evaluation().ci95:.1f} %"
         for other in (frozen, best_row(table, cell.bed)):
             same = replace(other, values=other.values[:, :n])
             d = cell.minus(same)
@@ -228,20 +232,16 @@ def report(table: list[Cell], others: list[Cell]) -> Iterator[str]:
         yield f"{line}; {cell.about['adapt_ms'] / 1000:.2g} s an episode"
 
 
-def under_way(folder: Path) -> Iterator[str]:
-    "A line for each file that is not finished, with what its episodes say so far."
+def under_way(folder: Path) -> Iterator[Cell]:
+    "Files that are not finished, with the episodes that they have so far, two or more."
     for path in sorted(folder.glob("*/*.json")):
         record = read_cell(path)
-        right = record["unfinished"].get("values", [])
-        if right:
-            settings = record["settings"]
-            n_queries = settings["n_way"] * settings["n_query"]
-            mean = 100 * statistics.fmean(right) / n_queries
-            yield (
-                f"{record['bed']}, {record['row']}: {len(right)} of "
-                f"{settings['episodes']} episodes of run {len(record['seeds'])}, "
-                f"{mean:.1f} % so far; go on with {record['command']}"
-            )
+        part, settings = record["unfinished"], record["settings"]
+        if len(part.get("values", [])) > 1:
+            right = torch.tensor([part["values"]], dtype=torch.float64)
+            values = right / (settings["n_way"] * settings["n_query"])
+            cost = {"adapt_ms": 1000 * statistics.median(part["cpu"])}
+            yield Cell(record["bed"], record["row"], values, about=record | cost)
 
 
 def main() -> None:
@@ -267,8 +267,8 @@ def main() -> None:
                 problems.append(f"{bed}, {name}: {said}")
             print(f"{bed}, {name}: {said}", flush=True)
     if folder.is_dir():
-        print(*report(read_cells(table), read_cells(folder)), sep="\n")
-        print(*under_way(folder), sep="\n")
+        found = read_cells(folder) + list(under_way(folder))
+        print(*report(read_cells(table), found), sep="\n")
     if problems:
         sys.exit("\n".join(problems))
 
