@@ -310,6 +310,7 @@ def test_a_program_answers(others, bed, installed, monkeypatch, name):
 # --- ray ------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(1200)  # every worker of Ray imports torch anew
 def test_ray_makes_the_same_cells(tmp_path):
     "The command on Ray and in one process: the same numbers, and no cell is left out."
     if importlib.util.find_spec("ray") is None:
