@@ -58,7 +58,9 @@ def by_ray(jobs: Iterable[Job]) -> Iterator[Done]:
     "On all processors that Ray has, as they are done."
     import ray
 
-    paths = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    known = os.environ.get("PYTHONPATH")  # the workers import `jobs` and the package
+    here = [str(Path(__file__).resolve().parent), str(ROOT)]
+    paths = os.pathsep.join(here + ([known] if known else []))
     ray.init(
         ignore_reinit_error=True,
         log_to_driver=False,
