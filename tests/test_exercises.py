@@ -52,14 +52,6 @@ UNSOLVED: set[str] = {
     "language_models/40_low_rank",
     "language_models/45_low_rank_services",
     "language_models/50_in_context",
-    "language_models/53_meta_icl",
-    "language_models/55_prompts",
-    "language_models/57_remote_models",
-    "language_models/60_test_time_training",
-    "language_models/65_dynamic_evaluation",
-    "language_models/66_stream_starts",
-    "language_models/70_hypernetworks",
-    "language_models/75_described_services",
 }
 
 GOOD = "**A good answer holds"
