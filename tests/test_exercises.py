@@ -26,14 +26,6 @@ UNSOLVED: set[str] = {
     "case_studies/47_alert_monitor",
     "case_studies/50_relations",
     "case_studies/55_knowledge_graph",
-    "language_models/10_small_gpt",
-    "language_models/12_pretraining",
-    "language_models/15_pretrained",
-    "language_models/20_meta_gpt2",
-    "language_models/25_services",
-    "language_models/40_low_rank",
-    "language_models/45_low_rank_services",
-    "language_models/50_in_context",
 }
 
 GOOD = "**A good answer holds"
