@@ -18,7 +18,6 @@ from conftest import notebook
 #: new chapter comes with its solutions.
 UNSOLVED: set[str] = {
     "case_studies/43_entity_sentiment",
-    "case_studies/55_knowledge_graph",
 }
 
 GOOD = "**A good answer holds"
