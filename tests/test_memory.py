@@ -113,6 +113,17 @@ def test_what_is_not_a_number_is_never_counted():
     assert all(math.isnan(e.mean) for e in found.values())
 
 
+def test_a_frozen_body_keeps_its_mode():
+    body = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    learner = mem.RecurrentLearner(4, 3, body, width=8).double().train()
+    body.eval()
+    statistics = body[1].running_mean.clone()
+    mem.by_appearance(learner, mem.OffsetTasks(*pool(), 3, 4), 4)
+    modes = learner.training, learner.lstm.training, body.training, body[1].training
+    assert modes == (True, True, False, False)
+    assert body[1].running_mean.equal(statistics)
+
+
 # --- the memory ----------------------------------------------------------------------
 
 
@@ -121,6 +132,66 @@ def test_weights_are_those_of_pytorchs_cosine():
     cosine = nn.functional.cosine_similarity(key[:, :, None], content[:, None], dim=-1)
     ours = mem.content_weights(key, content, 7.0)
     torch.testing.assert_close(ours, (7 * cosine).softmax(-1))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5, 1e-20, 1e25])
+@pytest.mark.parametrize("length", [1e-30, 1e-14, 1.0, 1e20])
+def test_weights_of_keys_and_slots_of_any_length(length, floor):
+    key = length * randn(2, 1, 5)
+    sizes = torch.tensor([1e-30, 1e-14, 0.0, 1.0, 1e20, 1e30]).double()
+    content = sizes[:, None] * randn(2, 6, 5, seed=1)
+    want = mem.content_weights(key, content, 5.0, floor)
+    unit = [
+        nn.functional.normalize(v, dim=-1, eps=0).nan_to_num() for v in (key, content)
+    ]
+    norm = content.norm(dim=-1)
+    shrunk = (norm / (norm.square() + floor**2).sqrt()).nan_to_num()
+    cosine = (unit[0] @ unit[1].mT) * shrunk[:, None]
+    torch.testing.assert_close(want, (5 * cosine).softmax(-1))
+    got = mem.content_weights(key.float(), content.float(), 5.0, floor)
+    torch.testing.assert_close(got, want.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_reads_as_float32_does(kind):
+    key, content = (1e-3 * randn(2, n, 5, seed=n).to(kind) for n in (1, 6))
+    content[0, 2] = 0
+    for k in (key, 0 * key):
+        got = mem.content_weights(k, content, 4.0)
+        want = mem.content_weights(k.double(), content.double(), 4.0)
+        assert got.dtype == kind
+        torch.testing.assert_close(got.double(), want, rtol=1e-2, atol=1e-3)
+
+
+def test_a_read_of_ordinary_numbers_is_that_of_the_memory():
+    key, content = randn(2, 1, 5).float(), randn(2, 6, 5, seed=1).float()
+    ours = mem.content_weights(key, content, 4.0, 0.5)
+    assert ours.equal(mem._weights(key, content, 4.0, 0.5))
+
+
+def test_a_strength_that_is_a_tensor_keeps_its_gradient_and_is_checked():
+    key, content = randn(1, 1, 3), randn(1, 4, 3, seed=1)
+    strength = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    grad = torch.autograd.grad(
+        mem.content_weights(key, content, strength)[0, 0, 0], strength
+    )[0]
+    up, down = (
+        mem.content_weights(key, content, 2.0 + e)[0, 0, 0] for e in (1e-6, -1e-6)
+    )
+    assert abs(grad - (up - down) / 2e-6) < 1e-8
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        for value in (bad, torch.tensor(bad)):
+            with pytest.raises(ValueError, match="strength must be a finite number"):
+                mem.content_weights(key, content, value)
+
+
+def test_of_equal_usages_the_first_slot_is_taken():
+    for n in (5, 32, 64, 200):
+        usage = torch.zeros(2, n)
+        usage[0, 0] = 1
+        for heads in (1, 4):
+            found = mem.least_used(usage, heads).argmax(-1).tolist()
+            assert found == [list(range(1, heads + 1)), list(range(heads))]
 
 
 def test_the_sharpest_read():
@@ -226,6 +297,30 @@ def test_an_average_over_orders_is_that_of_single_orders(name):
 
 
 @named
+def test_orders_that_change_after_adapt_are_for_later_calls(name):
+    learner, s = made(name, orders=3), sequences(2)
+    support, asked = Examples(s.x[:, :5], s.y[:, :5]), s.x[:, 5:]
+    with torch.no_grad():
+        answer = learner.adapt(support)
+        want = answer(asked)
+        for orders in (1, 2, 6):
+            learner.orders = orders
+            assert answer(asked).equal(want)
+        with pytest.raises(ValueError, match="features must be those of 2 tasks"):
+            answer(asked[:1])
+
+
+@named
+def test_labels_may_be_any_whole_numbers(name):
+    learner, s = made(name), sequences(2)
+    rule = mem.SeenSoFar(3, far=1.0)
+    for kind in (torch.int32, torch.uint8):
+        y = s.y.to(kind)
+        assert learner.answers(s.x, y).equal(learner.answers(s.x, s.y))
+        assert rule.answers(s.x, y).equal(rule.answers(s.x, s.y))
+
+
+@named
 def test_the_gradient_of_the_protocol(name):
     learner, s = made(name), sequences(3)
     parameters = list(learner.parameters())
@@ -269,6 +364,70 @@ def test_what_is_written_starts_as_the_key_of_its_item():
     assert (write[:, 8 + 4 + 3 :] != key[:, 8 : 8 + 4]).any()
 
 
+def test_a_tied_start_is_asked_for_where_there_is_something_to_tie():
+    def weights(**options):
+        torch.manual_seed(0)
+        return mem.MANN(4, 3, width=8, slots=5, size=4, **options).access.weight
+
+    assert weights().equal(weights(tied_start=True))
+    assert not weights().equal(weights(tied_start=False))
+    for off in ("pairs", "own_write"):
+        assert weights(**{off: False}).equal(weights(**{off: False}, tied_start=False))
+        with pytest.raises(ValueError, match="tied_start=True needs pairs=True and"):
+            weights(**{off: False}, tied_start=True)
+
+
+def test_a_strength_that_is_not_learned_stays():
+    learner = mem.MANN(
+        4, 3, width=8, slots=5, size=4, strength=1.0, learn_strength=False
+    )
+    tasks = mem.OffsetTasks(pool()[0].float(), pool()[1], 3, 4)
+    meta_train(
+        learner, tasks, steps=3, tasks_per_step=2, outer_lr=0.1, progress=False, seed=0
+    )
+    assert learner.store.log_strength.item() == 0.0
+
+
+def test_shuffling_the_support_leaves_the_episodes_as_they_are():
+    x, labels = pool()
+    plain = ClassTasks(x, labels, 3, 2, 2)
+    again = [mem.ShuffledSupport(plain).sample(4, gen()).support.x for _ in range(2)]
+    assert again[0].equal(again[1])  # the same state, the same orders
+    one, two, orders = gen(), gen(), set()
+    for _ in range(5):
+        a, b = plain.sample(4, one), mem.ShuffledSupport(plain).sample(4, two)
+        assert a.query.x.equal(b.query.x) and a.query.y.equal(b.query.y)
+        assert one.get_state().equal(two.get_state())
+        for key in ("classes", "query_items"):
+            if key in a.info:
+                assert torch.as_tensor(a.info[key]).equal(torch.as_tensor(b.info[key]))
+        orders |= {tuple(row) for row in b.support.y.tolist()}
+    assert len(orders) > 12
+
+    class Prototypes:  # blind to the order of the support set
+        def adapt(self, support):
+            means = torch.stack(
+                [
+                    torch.stack([r[y == c].mean(0) for c in range(3)])
+                    for r, y in zip(support.x, support.y)
+                ]
+            )
+            return lambda q: -torch.cdist(q, means)
+
+    found = [
+        evaluate(Prototypes(), tasks, 60, tasks_per_batch=7).values
+        for tasks in (plain, mem.ShuffledSupport(plain))
+    ]
+    assert found[0].equal(found[1])
+
+
+def test_all_orders_of_a_support_set_are_equally_frequent():
+    plain = ClassTasks(*pool(), 3, 1, 1)
+    y = mem.ShuffledSupport(plain).sample(3000, gen()).support.y
+    counts = torch.unique(y, dim=0, return_counts=True)[1]
+    assert len(counts) == 6 and (counts - 500).abs().max() < 100
+
+
 def test_the_shuffled_support_is_the_same_set():
     x, labels = pool()
     plain = ClassTasks(x, labels, 3, (1, 2), 2)
@@ -295,6 +454,35 @@ def test_the_rules_answer_as_if_they_had_no_future(rule):
     assert (whole[:, 0] == -2).all()
     found = mem.by_appearance(learner, mem.OffsetTasks(*pool(), 3, 4), 50)
     assert found[4].mean > 0.9
+
+
+def test_counts_of_what_is_left_by_hand():
+    s = sequences()
+    plain = mem.SeenSoFar(3, far=2.0).answers(s.x, s.y)
+    counted = mem.SeenSoFar(3, far=2.0, per_class=4, scale=5.0).answers(s.x, s.y)
+    for i, row in enumerate(s.y.tolist()):
+        for t in range(12):
+            left = [4 - row[:t].count(c) for c in range(3)]
+            want = [
+                plain[i, t, c].item() / 5 + (math.log(n) if n else -math.inf)
+                for c, n in enumerate(left)
+            ]
+            torch.testing.assert_close(counted[i, t], torch.tensor(want).double())
+
+
+def test_counts_of_what_is_left_are_the_exact_probabilities_of_the_next_label():
+    draws = torch.arange(3).repeat_interleave(2).expand(60_000, -1)
+    y = draws.gather(1, torch.rand(draws.shape, generator=gen()).argsort(1))
+    blank = torch.zeros(len(y), 6, 1, dtype=torch.float64)
+    rule = mem.SeenSoFar(3, far=0.0, per_class=2)  # nothing to see: only counts
+    told = rule.answers(blank, y).softmax(-1)
+    for t in range(6):
+        for past in {tuple(r) for r in y[:200, :t].tolist()}:
+            here = (y[:, :t] == torch.tensor(past, dtype=torch.long)).all(1)
+            share = nn.functional.one_hot(y[here, t], 3).double().mean(0)
+            assert (share - told[here][0, t]).abs().max() < 0.05
+    right = (told.argmax(-1)[:, -1] == y[:, -1]).double().mean()
+    assert right == 1  # the last one is known
 
 
 def test_a_learner_of_images_by_a_body():
@@ -333,6 +521,25 @@ def test_a_learner_of_images_by_a_body():
         (lambda: made("LSTM").answers(randn(2, 3, 4), torch.full((2, 3), 3)),
          "labels run from 3 to 3, but there are logits for 3 classes"),
         (lambda: made("LSTM").adapt(sequences()), "support must be Examples"),
+        (lambda: made("MANN").run(randn(2, 3, 4), torch.zeros(2, 3, 7).double(), None,
+                                  torch.tensor([1, 4])),
+         "lengths must be whole numbers from 1 to 3"),
+        (lambda: made("LSTM").run(randn(2, 3, 4), torch.zeros(2, 3, 7).double(), None,
+                                  torch.tensor([0, 3])),
+         "lengths must be whole numbers from 1 to 3"),
+        (lambda: made("LSTM").run(randn(2, 3, 4), torch.zeros(2, 3, 7).double(), None,
+                                  torch.tensor([1.0, 3.0])),
+         "lengths must be whole numbers from 1 to 3"),
+        (lambda: mem.ShuffledSupport(mem.OffsetTasks(*pool(), 3, 4)).sample(2, gen()),
+         "it returned Sequences. Sequences of OffsetTasks are in a random order"),
+        (lambda: mem.ShuffledSupport(ClassTasks(*pool(), 3, 1, 1)).sample(2, 0),
+         "generator must be a torch.Generator"),
+        (lambda: mem.MANN(4, tied_start=1), "tied_start must be True or False"),
+        (lambda: mem.MANN(4, learn_strength=None), "learn_strength must be True or"),
+        (lambda: mem.SeenSoFar(scale=0.0), "scale must be"),
+        (lambda: mem.SeenSoFar(per_class=0), "per_class must be at least 1"),
+        (lambda: mem.SeenSoFar(3, per_class=3).answers(*vars(sequences()).values()),
+         "a label comes 4 times, but per_class is 3"),
     ],
 )  # fmt: skip
 def test_what_means_nothing_is_refused(make, words):

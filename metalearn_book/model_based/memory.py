@@ -19,7 +19,8 @@ from ..book.patch import patch
 from ..data.arguments import choice, floating, real, shapes, shown
 from ..data.arguments import switch, whole
 from ..foundations.bilevel import cross_entropy_per_task
-from ..foundations.measuring import Evaluation, device_of
+from ..foundations.measuring import Evaluation, _evaluation_mode
+from ..foundations.measuring import device_of
 from ..foundations.tasks import ClassPool, Examples, TaskBatch
 from ..foundations.tasks import check_features, check_labels
 from ..metric.prototypes import ProtoNet, _body
@@ -148,15 +149,8 @@ def by_appearance(
 # %% ../../nbs/model_based/10_memory.ipynb #6e686301
 def _right(learner, batch: Sequences) -> Tensor:
     "1 where an answer is right, `(B, T)`; nan where it holds nan."
-    training = getattr(learner, "training", False)
-    try:
-        if training:
-            learner.eval()
-        with torch.no_grad():
-            logits = learner.answers(batch.x, batch.y)
-    finally:
-        if training:
-            learner.train()
+    with _evaluation_mode(learner):
+        logits = learner.answers(batch.x, batch.y)
     shapes(answers=(logits, "B T n"), y=(batch.y, "B T"))
     right = (logits.argmax(-1) == batch.y).float()
     return right.masked_fill(logits.isnan().any(-1), math.nan)
@@ -204,7 +198,7 @@ def _vectors(self: _SequenceLearner, x, y: Tensor | None = None) -> Tensor:
 @patch
 def _pairs(self: _SequenceLearner, z: Tensor, y: Tensor) -> Tensor:
     "What is told of each item afterwards, `(B, T, told)`: its label, and the item."
-    label = F.one_hot(y, self.n_way).to(z)
+    label = F.one_hot(y.long(), self.n_way).to(z)
     return torch.cat([label, z], -1) if self.pairs else label
 
 
@@ -218,7 +212,8 @@ def answers(self: _SequenceLearner, x, y: Tensor) -> Tensor:
     """Logits `(B, T, n_way)` by the time-offset protocol, Eq. (MEM-1).
 
     x: `(B, T, ...)`. y: `(B, T)`; the answer at a step does not depend on its label,
-    nor on later ones."""
+    nor on later items. A body with batch normalization is an exception in training
+    mode: its statistics are those of all items, the later ones too."""
     z = self._vectors(x, y)
     return self.run(z, _one_later(self._pairs(z, y)))[0]
 
@@ -234,20 +229,23 @@ def adapt(self: _SequenceLearner, support: Examples) -> Callable[[Tensor], Tenso
         raise ValueError(f"support must be Examples, got {shown(support)}")
     z = self._vectors(support.x, support.y)
     z, y, lengths = _real_first(z, support.y, support.mask)
-    z, y, lengths = self._reordered(z, y, lengths)
+    each = self.orders  # a later change is for later calls
+    z, y, lengths = self._reordered(z, y, lengths, each)
     told = self._pairs(z, y)
     state = self.run(z, _one_later(told), None, lengths)[1]
     last = told[torch.arange(len(z), device=z.device), lengths - 1][:, None]
-    return lambda x: self._next(self._vectors(x), last, state)
+    return lambda x: self._next(self._vectors(x), last, state, each)
 
 # %% ../../nbs/model_based/10_memory.ipynb #092b6c01
 @patch
-def _next(self: _SequenceLearner, z: Tensor, last: Tensor, state: tuple) -> Tensor:
+def _next(
+    self: _SequenceLearner, z: Tensor, last: Tensor, state: tuple, each: int
+) -> Tensor:
     """Logits `(B, Q, n_way)` of the step after a state, taken once for each query.
 
-    z: `(B, Q, dim)`. last: `(B * orders, 1, told)`, what is told of the last item.
-    state: of as many sequences."""
-    each, queries = self.orders, z.shape[1]
+    z: `(B, Q, dim)`. last: `(B * each, 1, told)`, what is told of the last item. state:
+    of as many sequences. each: orders in which a support set was read."""
+    queries = z.shape[1]
     if len(z) * each != len(last):
         raise ValueError(
             f"features must be those of {len(last) // each} tasks, got {len(z)}"
@@ -262,17 +260,19 @@ def _next(self: _SequenceLearner, z: Tensor, last: Tensor, state: tuple) -> Tens
 
 # %% ../../nbs/model_based/10_memory.ipynb #4e0d9d01
 @patch
-def _reordered(self: _SequenceLearner, z: Tensor, y: Tensor, lengths: Tensor) -> tuple:
-    "Each sequence `orders` times, each time in another random order of its real items."
-    if self.orders == 1:
+def _reordered(
+    self: _SequenceLearner, z: Tensor, y: Tensor, lengths: Tensor, each: int
+) -> tuple:
+    "Each sequence `each` times, each time in another random order of its real items."
+    if each == 1:
         return z, y, lengths
     size = y.shape[1]  # drawn item by item: padding behind does not change an order
-    draw = torch.rand(size, self.orders, generator=torch.Generator().manual_seed(0))
+    draw = torch.rand(size, each, generator=torch.Generator().manual_seed(0))
     keys = draw.T.to(y.device).repeat(len(y), 1)
-    lengths = lengths.repeat_interleave(self.orders)
+    lengths = lengths.repeat_interleave(each)
     behind = torch.arange(size, device=y.device) >= lengths[:, None]
     order = keys.masked_fill(behind, 2.0).argsort(dim=1, stable=True)
-    rows = torch.arange(len(y), device=y.device).repeat_interleave(self.orders)
+    rows = torch.arange(len(y), device=y.device).repeat_interleave(each)
     return z[rows[:, None], order], y[rows[:, None], order], lengths
 
 
@@ -354,9 +354,12 @@ def _check_run(learner, z, before, state, lengths) -> None:
     )
     floating(z=z, before=before)
     if lengths is not None:
-        check_labels(lengths, z.shape[1] + 1)
-        if (lengths < 1).any():
-            raise ValueError("lengths must be at least 1, got 0")
+        steps, odd = z.shape[1], lengths.is_floating_point() or lengths.is_complex()
+        if odd or not ((lengths >= 1) & (lengths <= steps)).all():
+            raise ValueError(
+                f"lengths must be whole numbers from 1 to {steps}, the steps of z; "
+                f"got {shown(lengths)}"
+            )
     if state is not None and (
         not isinstance(state, tuple) or any(len(s) != len(z) for s in state)
     ):
@@ -366,21 +369,40 @@ def _check_run(learner, z, before, state, lengths) -> None:
 def content_weights(
     key: Tensor,  # (B, heads, m)
     content: Tensor,  # (B, N, m): the memory
-    strength: float | Tensor = 1.0,  # β; a number, or a tensor of one
+    strength: float | Tensor = 1.0,  # β above 0; a number, or a tensor of no dimension
     floor: float = 0.0,  # δ; slots that are shorter than this count less
 ) -> Tensor:  # (B, heads, N), each row sums to 1
-    "Weights of reading by content, Eq. (MEM-5)."
+    """Weights of reading by content, Eq. (MEM-5), for keys and slots of any length;
+    half precision is computed in float32. ValueError: a strength or floor out of
+    range."""
     shapes(key=(key, "B h m+"), content=(content, "B N+ m"))
     floating(key=key, content=content)
-    if not isinstance(strength, Tensor) or strength.ndim:
-        strength = real("strength", strength, above=0)
-    return _weights(key, content, strength, real("floor", floor, least=0))
+    number = real("strength", strength, above=0)
+    strength = strength if isinstance(strength, Tensor) else number  # with its gradient
+    floor, kind = real("floor", floor, least=0), content.dtype
+    key, content = (
+        v.to(torch.promote_types(v.dtype, torch.float32)) for v in (key, content)
+    )
+    content, by = _sized(content, floor)
+    floors = floor / by.squeeze(-1)
+    return _weights(_sized(key)[0], content, strength, floors).to(kind)
 
 
-def _weights(key: Tensor, content: Tensor, strength, floor: float) -> Tensor:
-    "`content_weights` without its checks."
+def _sized(v: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Vectors, and what they were divided by, `(..., 1)`: 1 where squares are no
+    trouble, else their largest number or `least`."""
+    largest = v.detach().abs().amax(-1, keepdim=True).clamp_min(least)
+    usual = (largest > 1e-9) & (largest < 1e15) | (largest == 0)
+    by = torch.where(usual, 1, largest)
+    return v / by, by
+
+
+def _weights(key: Tensor, content: Tensor, strength, floor: float | Tensor) -> Tensor:
+    "`content_weights` without its checks. floor: one, or one for each slot `(B, N)`."
     least = torch.finfo(content.dtype).tiny ** 0.5  # a slot of zeros has a length too
-    length = (content.square().sum(-1) + max(floor, least) ** 2).sqrt()
+    single = not isinstance(floor, Tensor)
+    floor = max(floor, least) if single else floor.clamp_min(least)
+    length = (content.square().sum(-1) + floor**2).sqrt()
     alike = F.normalize(key, dim=-1).to(content) @ content.mT / length[:, None]
     return (strength * alike).softmax(-1)
 
@@ -401,7 +423,7 @@ def least_used(
     usage: Tensor,  # (B, N)
     heads: int = 1,
 ) -> Tensor:  # (B, heads, N): one 1 in each row, the smallest usage first
-    "The slots that were used least, one for each head."
+    "The slots that were used least, one for each head; of equal ones the first."
     if not isinstance(usage, Tensor):
         raise ValueError(f"usage must be a tensor (B, N), got {shown(usage)}")
     n = shapes(usage=(usage, "B N+"))["N"]
@@ -411,7 +433,7 @@ def least_used(
 
 def _least(usage: Tensor, heads: int) -> Tensor:
     "`least_used` without its checks."
-    places = usage.topk(heads, -1, largest=False).indices
+    places = usage.argsort(dim=-1, stable=True)[:, :heads]
     return (
         torch.zeros_like(usage)[:, None]
         .repeat(1, heads, 1)
@@ -478,7 +500,9 @@ def forward(
     """One step: write `add` by Eqs. (MEM-9) and (MEM-10), read with `key` by Eq.
     (MEM-5). What was read, `(B, heads, m)`, and the new state.
 
-    key, add: `(B, heads, m)`. gate: `(B, heads, 1)`, α from 0 to 1."""
+    key, add: `(B, heads, m)`. gate: `(B, heads, 1)`, α from 0 to 1. For numbers as a
+    network makes them, in float32 or float64: with keys shorter than 1e-11 or slots
+    longer than 1e18 the cosine is lost, which `content_weights` prevents."""
     content, read, usage = state
     form = f"B {self.heads} {self.size}"
     shapes(
@@ -508,15 +532,16 @@ class _MANNState(NamedTuple):
     read: Tensor
     usage: Tensor
 
-
+# %% ../../nbs/model_based/10_memory.ipynb #318e1f02
 class MANN(_SequenceLearner):
     """An LSTM that reads and writes an `ExternalMemory` (Santoro et al., 2016).
 
     dim, n_way, body, width, pairs, orders: as in `RecurrentLearner`. slots, size,
-    heads, decay, strength, floor: of the memory. own_write: what is written has weights
-    of its own, or is the key. tied_start: a stored pair starts as the key of its item.
-    feedback: the controller gets what was read. The paper: pairs=False,
-    own_write=False, feedback=True, floor=0."""
+    heads, decay, strength, learn_strength, floor: of the memory. own_write: what is
+    written has weights of its own, or is the key. tied_start: a stored pair starts as
+    the key of its item; None: if it can; ValueError for True if it can't. feedback: the
+    controller gets what was read. The paper: pairs=False, own_write=False,
+    feedback=True, strength=1, learn_strength=False, floor=0."""
 
     def __init__(
         self,
@@ -529,20 +554,22 @@ class MANN(_SequenceLearner):
         heads: int = 1,
         decay: float = 0.95,
         strength: float = 10.0,
+        learn_strength: bool = True,
         floor: float = 0.5,
         own_write: bool = True,
-        tied_start: bool = True,
+        tied_start: bool | None = None,
         feedback: bool = False,
         pairs: bool = True,
         orders: int = 1,
     ):
         super().__init__(dim, n_way, body, pairs, orders)
-        self.store = ExternalMemory(slots, size, heads, decay, strength, floor=floor)
+        self.store = ExternalMemory(
+            slots, size, heads, decay, strength, learn_strength, floor
+        )
         self.own_write = switch("own_write", own_write)
         self.feedback = switch("feedback", feedback)
         self._layers(whole("width", width))
-        if switch("tied_start", tied_start) and self.own_write and self.pairs:
-            self._tie()
+        self._tie(tied_start)
 
 # %% ../../nbs/model_based/10_memory.ipynb #960d4001
 @patch
@@ -556,10 +583,19 @@ def _layers(self: MANN, width: int) -> None:
     self.access = nn.Linear(seen, vectors + self.store.heads)
     self.out = nn.Linear(width + found, self.n_way)
 
-
+# %% ../../nbs/model_based/10_memory.ipynb #960d4002
 @patch
-def _tie(self: MANN) -> None:
+def _tie(self: MANN, tied_start: bool | None) -> None:
     "What is written of an item starts as the key that the item would read with."
+    can = self.own_write and self.pairs
+    if tied_start is not None and switch("tied_start", tied_start) and not can:
+        raise ValueError(
+            "tied_start=True needs pairs=True and own_write=True, got pairs="
+            f"{self.pairs} and own_write={self.own_write}: there is nothing to tie; "
+            "leave tied_start out, or set it to False"
+        )
+    if tied_start is False or not can:
+        return
     found, width = self.store.heads * self.store.size, self.lstm.hidden_size
     weight, after = self.access.weight, width + self.dim + self.n_way
     with torch.no_grad():
@@ -642,16 +678,35 @@ class ShuffledSupport:
 def sample(
     self: ShuffledSupport, n_tasks: int, generator: torch.Generator
 ) -> TaskBatch:
-    "`n_tasks` episodes; `info` keeps which row of the pool stands where."
-    batch = self.tasks.sample(whole("n_tasks", n_tasks), generator)
+    """`n_tasks` episodes; `info` keeps which row of the pool stands where. They are
+    those that the wrapped tasks would draw: orders come from a generator of their
+    own, whose seed depends on where `generator` stands."""
+    n_tasks = whole("n_tasks", n_tasks)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {shown(generator)}")
+    own = _own_generator(generator)
+    batch = self.tasks.sample(n_tasks, generator)
+    if not isinstance(batch, TaskBatch):
+        raise ValueError(
+            "tasks.sample must return a TaskBatch, whose support sets are put into "
+            f"another order; it returned {type(batch).__name__}. Sequences of "
+            "OffsetTasks are in a random order already"
+        )
     s, info = batch.support, dict(batch.info)
-    order = torch.rand(s.y.shape[:2], generator=generator).argsort(1)
+    order = torch.rand(s.y.shape[:2], generator=own).argsort(1)
     rows = torch.arange(len(order))[:, None], order
     x = {k: v[rows] for k, v in s.x.items()} if isinstance(s.x, dict) else s.x[rows]
     mask = None if s.mask is None else s.mask[rows]
     if "support_items" in info:
         info["support_items"] = info["support_items"][rows]
     return TaskBatch(Examples(x, s.y[rows], mask), batch.query, info)
+
+
+def _own_generator(generator: torch.Generator) -> torch.Generator:
+    "A generator that is seeded by where `generator` stands, which does not move on."
+    copy, most = generator.clone_state(), torch.iinfo(torch.int64).max
+    seed = torch.randint(most, (), generator=copy, device=generator.device).item()
+    return torch.Generator().manual_seed(seed)
 
 # %% ../../nbs/model_based/10_memory.ipynb #0855ed01
 class SeenSoFar(nn.Module):
@@ -660,7 +715,9 @@ class SeenSoFar(nn.Module):
 
     n_way: labels. rule: "nearest" or "means". far: the squared distance from which on a
     label that has not been used is preferred; None: never. body: as in
-    `RecurrentLearner`."""
+    `RecurrentLearner`. per_class: how many items each class has in a sequence, if the
+    rule is to count how many are left, Eq. (MEM-11); None: it does not. scale: the
+    squared distance that weighs as much as a factor of e in what is left."""
 
     embed = ProtoNet.embed
 
@@ -670,24 +727,29 @@ class SeenSoFar(nn.Module):
         rule: str = "means",
         far: float | None = None,
         body: nn.Module | None = None,
+        per_class: int | None = None,
+        scale: float = 1.0,
     ):
         super().__init__()
         self.n_way, self.body = whole("n_way", n_way), _body(body)
         self.rule = choice("rule", rule, ("nearest", "means"))
         self.far = math.inf if far is None else real("far", far, least=0)
+        self.per_class = None if per_class is None else whole("per_class", per_class)
+        self.scale = real("scale", scale, above=0)
 
 # %% ../../nbs/model_based/10_memory.ipynb #4a895d01
 @patch
 def answers(self: SeenSoFar, x, y: Tensor) -> Tensor:
     """Scores `(B, T, n_way)`: minus the squared distance to the nearest item, or to the
-    mean, of each label among the items before.
+    mean, of each label among the items before, over `scale`; with `per_class` and the
+    log of how many of a label are left, Eq. (MEM-11).
 
     x: `(B, T, ...)`. y: `(B, T)`; the answer at a step does not depend on its label,
-    nor on later ones."""
+    nor on later ones. ValueError: more than `per_class` of a label."""
     check_labels(y, self.n_way)
     z = self.embed(x)
     check_features(z, y), floating(features=z)
-    one = F.one_hot(y, self.n_way)
+    one = F.one_hot(y.long(), self.n_way)
     count = one.cumsum(1) - one  # before the step: (B, T, n)
     if self.rule == "means":
         sums = (one[..., None] * z[:, :, None]).cumsum(1)
@@ -700,5 +762,13 @@ def answers(self: SeenSoFar, x, y: Tensor) -> Tensor:
         theirs = before[..., None] & one.bool()[:, None]  # (B, T, T, n)
         scores = -square[..., None].masked_fill(~theirs, math.inf).amin(2)
     lost = z.isnan().any(-1).cummax(1).values[..., None]  # a nan reaches what follows
-    scores = scores.masked_fill(count == 0, -self.far)
+    scores = scores.masked_fill(count == 0, -self.far) / self.scale
+    if self.per_class is not None:
+        most = one.sum(1).max().item()
+        if most > self.per_class:
+            raise ValueError(
+                f"a label comes {most} times, but per_class is {self.per_class}; give "
+                "the number of items that each class has in a sequence"
+            )
+        scores = scores + (self.per_class - count).to(z).log()
     return scores.masked_fill(lost, math.nan)

@@ -163,6 +163,7 @@ RECIPES = {
             "heads": 2,
             "decay": 0.9,
             "strength": 2.0,
+            "learn_strength": True,
             "floor": 0.5,
             "own_write": True,
             "tied_start": True,
@@ -177,7 +178,14 @@ RECIPES = {
         use=lambda made: made.sample(2, gen()),
     ),
     M + "SeenSoFar": R(
-        lambda: {"n_way": 2, "rule": "means", "far": 2.0, "body": None},
+        lambda: {
+            "n_way": 2,
+            "rule": "means",
+            "far": 2.0,
+            "body": None,
+            "per_class": 4,
+            "scale": 2.0,
+        },
         use=lambda made: made.answers(sequences().x, sequences().y),
     ),
     N + "NormalMixture": R(
