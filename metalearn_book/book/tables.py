@@ -21,15 +21,15 @@ overflow-x:auto;max-width:100%;max-height:36em;overflow-y:auto}
 border-bottom:1px solid rgba(128,128,128,.35)}
 #@ID@ thead th{position:sticky;top:0;z-index:1;background:var(--sort-bg)}
 #@ID@ th:first-child,#@ID@ td:first-child{text-align:left;position:sticky;left:0;\
-background:var(--sort-bg);z-index:1;max-width:14em;overflow:hidden;\
-text-overflow:ellipsis}
+background:var(--sort-bg);z-index:1;white-space:normal;min-width:8em;max-width:22em}
 #@ID@ thead th:first-child{z-index:2}
 #@ID@ button{font:inherit;font-weight:600;border:0;background:none;color:inherit;\
 padding:0;cursor:pointer}
 #@ID@ button::after{content:" \\2195";opacity:.45}
 #@ID@ th[aria-sort=ascending] button::after{content:" \\2191";opacity:1}
 #@ID@ th[aria-sort=descending] button::after{content:" \\2193";opacity:1}
-@media(max-width:600px){#@ID@ td:first-child,#@ID@ th:first-child{max-width:8.5em}}
+@media(max-width:600px){#@ID@ td:first-child,#@ID@ th:first-child{min-width:6em;\
+max-width:9em}}
 """
 
 # Sorting is stable, numbers go by value and empty cells stay last in both directions.
