@@ -206,6 +206,35 @@ def test_no_frame_raises_anything_but_bad_frame():
 # ------------------------------------------------------------------------ the box
 
 
+def test_an_answer_in_time_counts_though_the_grader_looks_late(strongest, monkeypatch):
+    send = Box._send
+
+    def late(box, value, deadline):
+        send(box, value, deadline)
+        if "call" in value:
+            time.sleep(2.5)
+
+    code = """
+import os, struct, time
+def answers(): return 5
+def sleeps(): time.sleep(20)
+def writes_on():
+    for fd in range(3, 64):
+        try: os.write(fd, struct.pack("<II", 0, 2**24)); break
+        except OSError: pass
+    while True: os.write(fd, b"x")
+"""
+    with Box(Limits(seconds=2), strongest) as box:
+        question = box.start([("cell 1", code)])
+        monkeypatch.setattr(Box, "_send", late)
+        assert question.call("answers", []) == 5
+        assert "took longer" in failing(question, "sleeps")
+    with Box(Limits(seconds=2), strongest) as box:
+        question, began = box.start([("cell 1", code)]), time.monotonic()
+        assert failing(question, "writes_on")
+        assert time.monotonic() - began < 15
+
+
 def test_calls_and_their_failures(strongest):
     code = """
 import numpy as np, sys

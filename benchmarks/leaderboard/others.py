@@ -25,10 +25,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import jobs
 import programs
 import torch
 from beds import Bed, _texts, beds, rows_of, tasks
-from cells import ROOT, TEST_SEED, _used, alone, commit, path_of, read_cell, short
+from cells import TEST_SEED, _used, alone, commit, path_of, read_cell, short
 from cells import write_cell
 from programs import PROGRAMS, Episode, Program
 from rows import all_rows
@@ -36,7 +37,6 @@ from tqdm.auto import tqdm
 from transformers import set_seed
 
 from metalearn_book.book.results import versions
-from metalearn_book.book.scale import current_scale
 from metalearn_book.foundations.encoders import NearestPrototype
 from metalearn_book.foundations.tasks import Examples
 from metalearn_book.practice.which_method_when import Cell, read_cells
@@ -50,13 +50,11 @@ FROZEN = "Nearest prototype, frozen"
 
 def folders() -> tuple[Path, Path, Path]:
     "Where the table's cells are, where these are stored, and where locks lie."
-    scale, work = current_scale(), ROOT / "_build/leaderboard" / current_scale()
-    results = Path(os.environ.get("METALEARN_RESULTS") or ROOT / "results")
-    if scale == "smoke":
-        return work / "results", work / "others", work
-    end = "" if scale == "book" else f"_{scale}"
-    table = results / f"leaderboard{end}"
-    return table, results / f"leaderboard_others{end}", work
+    table, work = jobs.folders()
+    if table == work / "results":  # smoke scale: nothing is kept
+        return table, work / "others", work
+    name = table.name.replace("leaderboard", "leaderboard_others")
+    return table, table.with_name(name), work
 
 
 # --- the same episodes ----------------------------------------------------------------
